@@ -1,0 +1,1 @@
+"""The schemas and sample files of the partition, as package data."""

@@ -1,0 +1,1 @@
+"""Simulated devices, made from an endpoint file."""

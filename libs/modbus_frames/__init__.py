@@ -1,0 +1,1 @@
+"""Stand-alone library of the CPC partition."""
