@@ -1,0 +1,333 @@
+"""What an endpoint file says, as frozen, typed models.
+
+Parsed once, at the edge: everything behind these models is checked, named, resolved (paths, secrets) and free of XML.
+Times are seconds, addresses are zero-based protocol addresses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import IntEnum, StrEnum
+from pathlib import Path
+
+
+class ReadFunction(IntEnum):
+    """Function codes that read (MODBUS Application Protocol V1.1b3, clause 6)."""
+
+    COILS = 1
+    DISCRETE_INPUTS = 2
+    HOLDING_REGISTERS = 3
+    INPUT_REGISTERS = 4
+
+    @property
+    def is_bits(self) -> bool:
+        """Whether the table holds single bits and not registers."""
+        return self in (ReadFunction.COILS, ReadFunction.DISCRETE_INPUTS)
+
+
+class WriteFunction(IntEnum):
+    """Function codes that write, as an endpoint file may name them."""
+
+    SINGLE_COIL = 5
+    SINGLE_REGISTER = 6
+    MULTIPLE_COILS = 15
+    MULTIPLE_REGISTERS = 16
+
+
+class Datatype(StrEnum):
+    """How the registers of an endpoint become a value."""
+
+    BOOL = "bool"
+    INT8_HIGH = "int8high"
+    INT8_LOW = "int8low"
+    UINT8_HIGH = "uint8high"
+    UINT8_LOW = "uint8low"
+    INT16 = "int16"
+    UINT16 = "uint16"
+    INT32 = "int32"
+    UINT32 = "uint32"
+    INT64 = "int64"
+    UINT64 = "uint64"
+    FLOAT16 = "float16"
+    FLOAT32 = "float32"
+    FLOAT64 = "float64"
+    BCD16 = "bcd16"
+    BCD32 = "bcd32"
+    STRING = "string"
+    """UTF-8 (ASCII is a part of it) of `quantity` registers, high byte first, ended by the first NUL."""
+    BYTES = "bytes"
+    BITFIELD = "bitfield"
+    """`bits` bits of one register from bit `offset` on, an unsigned number."""
+
+    @property
+    def registers(self) -> int:
+        """Registers of one value; 0 where the quantity says it (string, bytes)."""
+        if self in (Datatype.STRING, Datatype.BYTES):
+            return 0
+        if self.value.endswith("64"):
+            return 4
+        return 2 if self.value.endswith("32") else 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModbusPoint:
+    """One value of a Modbus device: an endpoint, or one element of an endpoint that holds several."""
+
+    name: str
+    """Unique within the device: the file's name, `name#2` for a second occurrence, `name[i]` for an element."""
+    read_function: ReadFunction
+    """The function that reads it; for a write function the matching one."""
+    write_function: WriteFunction | None = None
+    """The function that writes it, None where it can't be written."""
+    address: int
+    """First register or bit, 0 to 65535."""
+    registers: int = 1
+    """Registers that the value spans; 1 for coils and discrete inputs."""
+    bit: int | None = None
+    """Bit in the register (0 = least significant), None for the whole register."""
+    bits: int = 1
+    """Width of a bit field from `bit` on; 1 for a single bit."""
+    datatype: Datatype = Datatype.UINT16
+    order: str = "ABCD"
+    """Byte order on the wire; A is the most significant byte. For 64 bits likewise by register."""
+    scale: float = 1.0
+    """Engineering value = raw * scale + valueoffset."""
+    valueoffset: float = 0.0
+    scalefactor: int | None = None
+    """Address of a register of the same function whose int16 n multiplies by 10**n (SunSpec sunssf)."""
+    unit: str = ""
+    minimum: float | None = None
+    """In engineering units; outside is UncertainEngineeringUnitsExceeded."""
+    maximum: float | None = None
+    invalid: tuple[int, ...] = ()
+    """Raw bit patterns, zero-extended to the width of the type, that mean "not available"."""
+    invalid_nan: bool = False
+    """Whether NaN means "not available" (floating types)."""
+    enum: tuple[tuple[int, str], ...] = ()
+    """Texts of raw values."""
+    interval: float | None = None
+    """Scan class in seconds; None = the device's."""
+    description: str = ""
+    line: int = 0
+    """Line of the endpoint in its file."""
+
+    @property
+    def writable(self) -> bool:
+        """Whether the file names a write function."""
+        return self.write_function is not None
+
+    @property
+    def scaled(self) -> bool:
+        """Whether the engineering value differs from the raw number."""
+        return self.scale != 1.0 or self.valueoffset != 0.0 or self.scalefactor is not None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ModbusServer:
+    """One Modbus unit behind ip:port."""
+
+    alias: str
+    """Unique over the service."""
+    ipaddr: str
+    """IPv4, IPv6 or host name."""
+    port: int = 502
+    unit_id: int = 1
+    """0 to 255; 0 and 255 address the device itself."""
+    interval: float | None = None
+    """Scan class of points that name none, seconds; None = the run's default; 0 = back to back."""
+    timeout: float = 1.0
+    """Seconds from the request to its whole answer, and for connecting."""
+    retries: int = 0
+    """Further attempts of a request within the same poll."""
+    retry_interval: float = 30.0
+    """Longest pause between attempts to reconnect or to probe a demoted unit, seconds."""
+    delay: float = 0.0
+    """Pause between an answer and the next request, seconds."""
+    max_registers: int = 125
+    """Most registers in one request; bits are limited to 16 times this, at most 2000."""
+    max_gap: int = 0
+    """Most unwanted registers (or bits) that may be read to join two blocks."""
+    in_flight: int = 1
+    """Requests that may be under way at once on the connection for this unit."""
+    accept_any_unit_id: bool = False
+    """Quirk: take an answer whatever unit id it carries."""
+    accept_transaction_zero: bool = False
+    """Quirk: take an answer with transaction id 0; only with in_flight 1."""
+    description: str = ""
+    points: tuple[ModbusPoint, ...] = ()
+    """In file order, expanded: one for each value."""
+    file: Path = Path()
+    line: int = 0
+
+
+class SecurityMode(StrEnum):
+    """MessageSecurityMode of OPC UA Part 4, clause 7.20."""
+
+    NONE = "None"
+    SIGN = "Sign"
+    SIGN_AND_ENCRYPT = "SignAndEncrypt"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Secret:
+    """A text that is never shown: repr and str are stars."""
+
+    value: str = field(repr=False)
+
+    def __str__(self) -> str:
+        """Stars, whatever the value."""
+        return "***"
+
+    def reveal(self) -> str:
+        """The text itself, for the one place that needs it."""
+        return self.value
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpcUaNode:
+    """One variable of an OPC UA server."""
+
+    name: str
+    """Unique within the device: DisplayName, or `name#2` for a second occurrence."""
+    namespace_index: int = 0
+    namespace_uri: str = ""
+    """Where given, the index is looked up by it at each connect."""
+    identifier_type: str = "Numeric"
+    """Numeric, String, Guid or Opaque."""
+    identifier: str
+    """As in the file: decimal number, text, GUID, or base64."""
+    datatype: str = ""
+    """The file's type name (Boolean, SByte ... Double, String, ByteString, DateTime, ...), free in old files."""
+    unit: str = ""
+    minimum: float | None = None
+    maximum: float | None = None
+    interval: float | None = None
+    """Scan class in seconds; None = the server's."""
+    writable: bool = False
+    description: str = ""
+    line: int = 0
+
+    @property
+    def node_id(self) -> str:
+        """The NodeId in string notation (OPC UA Part 6, clause 5.3.1.10)."""
+        letter = {"Numeric": "i", "String": "s", "Guid": "g", "Opaque": "b"}[self.identifier_type]
+        return f"ns={self.namespace_index};{letter}={self.identifier}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class OpcUaServer:
+    """One OPC UA server and how to talk to it."""
+
+    alias: str
+    url: str
+    """`server_app_uri` of the file: the endpoint URL, opc.tcp://host:port/path."""
+    client_app_uri: str = ""
+    """Application URI that the client presents; must stand in its certificate's SAN."""
+    security_policy: str = "SecurityPolicyNone"
+    """As in the file, with the prefix SecurityPolicy."""
+    security_mode: SecurityMode = SecurityMode.NONE
+    server_certificate: Path | None = None
+    """The only certificate that is trusted for this server; None = by the trust folder."""
+    client_certificate: Path | None = None
+    client_private_key: Path | None = None
+    trust_folder: Path | None = None
+    """Folder with `trusted/certs` for servers whose entry names no certificate."""
+    username: str = ""
+    password: Secret | None = None
+    interval: float | None = None
+    timeout: float = 4.0
+    """Seconds for one request."""
+    retry_interval: float = 30.0
+    """Longest pause between attempts to reconnect, seconds."""
+    chunk: int = 1000
+    """Most nodes in one read, further limited by the server's own operation limits."""
+    description: str = ""
+    nodes: tuple[OpcUaNode, ...] = ()
+    """Variables in file order; `Object` entries are not among them."""
+    objects: int = 0
+    """Number of `Object` entries (folders, not read)."""
+    file: Path = Path()
+    line: int = 0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Fault:
+    """Something wrong (or worth a warning) in a file."""
+
+    file: Path
+    line: int
+    """1-based; 0 where no line can be named."""
+    message: str
+    """`what is wrong; what is allowed`."""
+
+    def __str__(self) -> str:
+        """The form of every error on stderr: FILE:LINE: message."""
+        return f"{self.file}:{self.line}: {self.message}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class EndpointFile:
+    """One file, read and checked."""
+
+    file: Path
+    kind: str
+    """`modbus`, `opcua` or `partition`."""
+    modbus: tuple[ModbusServer, ...] = ()
+    opcua: tuple[OpcUaServer, ...] = ()
+    partition: Partition | None = None
+    faults: tuple[Fault, ...] = ()
+    warnings: tuple[Fault, ...] = ()
+
+    @property
+    def points(self) -> int:
+        """Values acquired; neither system points nor `Object` nodes."""
+        return sum(len(s.points) for s in self.modbus) + sum(len(s.nodes) for s in self.opcua)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Audience:
+    """A consumer group with a segment of its own for a service."""
+
+    name: str
+    """Part of the names: SERVICE_shm_NAME, SERVICE_semaphore_NAME; empty for the service's own segment."""
+    group: str | None = None
+    """Group that may read; None = the primary group of the writer."""
+    mode: int = 0o640
+    """File mode of the segment; the semaphore gets 0660 of the same owner and group."""
+    include: tuple[str, ...] = ()
+    """Patterns (fnmatch, on alias/name) of points; empty = all."""
+    exclude: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Service:
+    """One acquisition service: its files, and who may read what it publishes."""
+
+    kind: str
+    """`modbus` or `opcua`."""
+    files: tuple[Path, ...] = ()
+    audiences: tuple[Audience, ...] = (Audience(name=""),)
+    """The first is the service's own segment."""
+    journal_entries: int = 65536
+    repair_after: float = 10.0
+    """Seconds until a semaphore that stays taken is repaired."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Partition:
+    """partition.xml: what one partition runs."""
+
+    namespace: str = ""
+    """Prefix of every name: `x` gives x_modbus_shm."""
+    interval: float = 1.0
+    """Default scan class in seconds."""
+    services: tuple[Service, ...] = ()
+    file: Path = Path()
+
+
+class ConfigError(Exception):
+    """A file can't be used; `faults` says where and why, one line each in str()."""
+
+    def __init__(self, faults: tuple[Fault, ...]) -> None:
+        super().__init__("\n".join(str(f) for f in faults))
+        self.faults = faults
