@@ -1,0 +1,164 @@
+"""Between the poll loops and the segments: one staging area, any number of audiences, one wake for each turn.
+
+A value's way is one line: a producer fills `records` (and texts), touches the block, and `flush` publishes every
+touched block to every writer. Nothing that a consumer does can be seen here.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from acquisition.status import DeviceStatus
+from process_image import RECORD, Block, Point, Writer, arrange
+from process_image.quality import BAD_WAITING_FOR_INITIAL_DATA, GOOD
+
+HEARTBEAT_SECONDS = 0.25
+"""Longest time between two calls of `flush`; each segment's heartbeat is written at this rate."""
+STATUS_SECONDS = 1.0
+"""System points go out at this rate; a change of `$connected` or `$last_error` goes out at once."""
+RECORD_WORDS = RECORD.itemsize // 8
+
+Rows = slice | npt.NDArray[np.intp] | Sequence[int]
+
+
+class Publisher:
+    """The staging records of one service and the writers that they go to; used by one thread."""
+
+    def __init__(self, points: Sequence[Point], writers: Sequence[Writer], semaphores: Sequence[Any] = ()) -> None:
+        """Match `points` with the points of each writer; a writer may hold a part of them (an audience).
+
+        Raises ValueError where a writer holds a point that is not among `points`.
+        """
+        self.points, self.blocks = arrange(points)
+        self.index = {point.full_name: row for row, point in enumerate(self.points)}
+        for writer, semaphore in zip(writers, semaphores, strict=False):
+            writer.semaphore = semaphore
+        whole = next((w for w in writers if tuple(w.points) == self.points), None)
+        self.records = whole.records if whole is not None else np.zeros(len(self.points), RECORD)
+        self.records["quality"] = BAD_WAITING_FOR_INITIAL_DATA
+        self._outlets = [_Outlet(self, writer, shared=writer is whole) for writer in writers]
+        self._block_of = {self._block_key(block): block for block in self.blocks}
+        self._touched: dict[int, int] = {}
+        self._system = [block for block in self.blocks if self.points[block.start].is_system]
+        self._statuses = {block.device: DeviceStatus(on_urgent=self._mark_urgent(block)) for block in self._system}
+        self._urgent: dict[str, Block] = {block.device: block for block in self._system}
+        self._next_status = self._next_heartbeat = 0
+        self._raw_is_float = np.array([p.type == "float64" for p in self.points])
+
+    def block(self, device: str, scan_class: float) -> Block:
+        """The block of a device's own points in one scan class; KeyError where there is none."""
+        return self._block_of[(device, scan_class, False)]
+
+    def status(self, alias: str) -> DeviceStatus:
+        """Counters and state of a device that has system points; KeyError for others."""
+        return self._statuses[alias]
+
+    def set_text(self, row: int, text: str | bytes) -> None:
+        """Stage the value of a string or bytes point."""
+        for outlet in self._outlets:
+            outlet.set_text(row, text)
+
+    def fail(self, rows: Rows, quality: int, received_ns: int) -> None:
+        """Give rows a bad quality; value, raw and source time keep the last good ones."""
+        self.records["quality"][rows] = quality
+        self.records["received_time"][rows] = received_ns
+
+    def touch(self, block: int, next_due_ns: int) -> None:
+        """Have a block published by the next flush; it counts as stale a grace after `next_due_ns` (monotonic)."""
+        self._touched[block] = next_due_ns
+
+    def flush(self) -> int:
+        """Publish what was touched, heartbeat when due, wake waiting readers once; returns the number of blocks."""
+        now = time.monotonic_ns()
+        self._stage_status(now)
+        count = len(self._touched)
+        if self._touched:
+            blocks = np.fromiter(self._touched.keys(), np.intp, count)
+            due = np.fromiter(self._touched.values(), np.int64, count)
+            self._touched.clear()
+            for outlet in self._outlets:
+                outlet.publish(blocks, due)
+        if now >= self._next_heartbeat:
+            self._next_heartbeat = now + int(HEARTBEAT_SECONDS * 0.9e9)
+            for outlet in self._outlets:
+                outlet.writer.heartbeat()
+        return count
+
+    def _block_key(self, block: Block) -> tuple[str, float, bool]:
+        return block.device, block.scan_class, self.points[block.start].is_system
+
+    def _mark_urgent(self, block: Block) -> Any:
+        def mark() -> None:
+            self._urgent[block.device] = block
+        return mark
+
+    def _stage_status(self, now: int) -> None:
+        """Write the system points that are due: all of them each STATUS_SECONDS, the urgent ones at once."""
+        if now >= self._next_status:
+            self._next_status = now + int(STATUS_SECONDS * 1e9)
+            due = self._system
+        elif self._urgent:
+            due = list(self._urgent.values())
+        else:
+            return
+        self._urgent.clear()
+        wall = time.time_ns()
+        for block in due:
+            self._stage_one(block, wall)
+            self._touched[block.index] = now + int(2 * STATUS_SECONDS * 1e9)
+
+    def _stage_one(self, block: Block, wall: int) -> None:
+        status = self._statuses[block.device]
+        numbers = np.array(status.numbers())
+        rows = slice(block.start, block.start + len(numbers))
+        part = self.records[rows]
+        part["value"] = numbers
+        part["raw"] = np.where(self._raw_is_float[rows], numbers.view(np.uint64), numbers.astype(np.uint64))
+        last = block.start + block.count - 1
+        self.set_text(last, status.last_error)
+        whole = self.records[block.start : block.start + block.count]
+        whole["quality"] = GOOD
+        whole["received_time"] = whole["source_time"] = wall
+
+
+class _Outlet:
+    """One writer and which rows and blocks of the staging area it takes."""
+
+    def __init__(self, publisher: Publisher, writer: Writer, *, shared: bool) -> None:
+        self.writer = writer
+        self._shared = shared
+        self._source = publisher.records.view(np.uint64).reshape(-1, RECORD_WORDS)
+        self._target = writer.records.view(np.uint64).reshape(-1, RECORD_WORDS)
+        unknown = [p.full_name for p in writer.points if p.full_name not in publisher.index]
+        if unknown:
+            raise ValueError(f"{writer.name}: point {unknown[0]!r} is not acquired by this service")
+        self._rows = np.array([publisher.index[p.full_name] for p in writer.points], np.intp)
+        self._row_of = {int(row): place for place, row in enumerate(self._rows)}
+        self._block_of = np.full(len(publisher.blocks), -1, np.intp)
+        owner = np.empty(len(publisher.points), np.intp)
+        for block in publisher.blocks:
+            owner[block.start : block.start + block.count] = block.index
+        for block in writer.blocks:
+            self._block_of[owner[self._rows[block.start]]] = block.index
+        self._spans = [slice(b.start, b.start + b.count) for b in writer.blocks]
+
+    def set_text(self, row: int, text: str | bytes) -> None:
+        place = self._row_of.get(row)
+        if place is not None:
+            self.writer.set_text(place, text)
+
+    def publish(self, blocks: npt.NDArray[np.intp], due: npt.NDArray[np.int64]) -> None:
+        mine = self._block_of[blocks]
+        if not self._shared:
+            keep = mine >= 0
+            mine, due = mine[keep], due[keep]
+            for block in mine:
+                span = self._spans[block]
+                self._target[span] = self._source[self._rows[span]]
+        if len(mine):
+            self.writer.publish(mine, next_due=due)

@@ -1,0 +1,78 @@
+"""What the partition itself knows of a device, as points in the same memory: `alias/$connected` and its kin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from process_image import Point
+
+LAST_ERROR_BYTES = 256
+"""Slot of `$last_error`; longer texts are cut at a character and marked as cut."""
+
+_NUMERIC: tuple[tuple[str, str, str, str], ...] = (
+    ("$connected", "uint8", "", "1 while the device answers, else 0"),
+    ("$requests", "uint64", "", "requests sent since the writer started"),
+    ("$failures", "uint64", "", "requests that brought no good answer since the writer started"),
+    ("$response_ms", "float64", "ms", "time from the latest answered request to its answer"),
+    ("$lateness_ms", "float64", "ms", "how much later than planned the latest poll began"),
+    ("$late", "uint64", "", "polls that ended after their period since the writer started"),
+    ("$missed", "uint64", "", "polls left out because the one before was still under way, since the writer started"),
+)
+
+
+def system_points(alias: str) -> list[Point]:
+    """The system points of one device, in the order in which DeviceStatus gives their values."""
+    numeric = [
+        Point(name=name, device=alias, type=kind, unit=unit, description=text) for name, kind, unit, text in _NUMERIC
+    ]
+    error = Point(name="$last_error", device=alias, type="string", size=LAST_ERROR_BYTES,
+                  description="the latest failure: device: operation address: what; what to do")
+    return [*numeric, error]
+
+
+@dataclass(slots=True)
+class DeviceStatus:
+    """Counters and state of one device; its producer changes them, the publisher writes them into the image."""
+
+    connected: bool = False
+    requests: int = 0
+    failures: int = 0
+    response_ms: float = 0.0
+    lateness_ms: float = 0.0
+    late: int = 0
+    missed: int = 0
+    last_error: str = ""
+    on_urgent: Callable[[], None] = field(default=lambda: None, repr=False)
+    """Called when something changed that must not wait for the next status tick."""
+
+    def note_request(self, seconds: float) -> None:
+        """A request was answered after `seconds`."""
+        self.requests += 1
+        self.response_ms = seconds * 1e3
+        self.note_connected(True)
+
+    def note_failure(self, text: str, *, connected: bool | None = None) -> None:
+        """A request failed: `text` says device, operation, address, what, and what to do."""
+        self.requests += 1
+        self.failures += 1
+        self.note_error(text)
+        if connected is not None:
+            self.note_connected(connected)
+
+    def note_error(self, text: str) -> None:
+        """Something to tell that is no request's failure."""
+        if text != self.last_error:
+            self.last_error = text
+            self.on_urgent()
+
+    def note_connected(self, connected: bool) -> None:
+        """The device answers, or no longer does."""
+        if connected != self.connected:
+            self.connected = connected
+            self.on_urgent()
+
+    def numbers(self) -> tuple[float, ...]:
+        """The numeric values in the order of `system_points`."""
+        return (float(self.connected), self.requests, self.failures, self.response_ms, self.lateness_ms,
+                self.late, self.missed)
