@@ -1,0 +1,216 @@
+"""Every command and option of `cpc`, as argparse knows them; nothing heavy is imported here."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cpc import __version__
+from cpc.commandline import completers
+from cpc.names import NAMESPACE
+
+DEFAULT_CONFIG = Path("config/partition.xml")
+"""What `cpc run` and `cpc health` take when told nothing else."""
+
+_EXIT_HELP = """exit status: 0 done; 1 a fault in a file or in what was to be done; 2 usage;
+3 a segment, point or peer is not there"""
+
+Commands = Any  # argparse's own type of a sub-parser collection is private
+
+
+def build() -> argparse.ArgumentParser:
+    """The parser; each command leaves `handler`, the `module` of its `run(args) -> int`, in the namespace."""
+    parser = _Parser(
+        prog="cpc",
+        description="Poll OPC UA and Modbus devices into named shared memory, and see what stands there.",
+        epilog=_EXIT_HELP,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"cpc {__version__}")
+    parser.add_argument("--debug", action="store_true", default=False, help="show a traceback where cpc itself fails")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", parser_class=_Parser)
+    for add in (_check, _run, _read, _segments, _watch, _simulate, _init, _health, _demo, _certs, _bench, _completion):
+        add(commands)
+    return parser
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser without abbreviated options: an abbreviation in a script breaks when an option is added."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["allow_abbrev"] = False
+        super().__init__(*args, **kwargs)
+
+
+def _command(commands: Commands, name: str, text: str, *, module: str | None = None, **more: Any) -> _Parser:
+    made: _Parser = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".", **more)
+    made.set_defaults(handler=module or name)
+    made.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    return made
+
+
+def _json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _number(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value) or value < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds; 0 or more is allowed")
+    return value
+
+
+def _positive(text: str) -> float:
+    value = _number(text)
+    if value == 0:
+        raise argparse.ArgumentTypeError("0 is too short; more than 0 seconds is allowed")
+    return value
+
+
+def _port(text: str) -> int:
+    if text.isdecimal() and int(text) <= 65535:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no port; 0 (any free one) to 65535 is allowed")
+
+
+def _namespace(text: str) -> str:
+    if not text or NAMESPACE.fullmatch(text):
+        return text
+    raise argparse.ArgumentTypeError(
+        f"{text!r} can't stand in a name in /dev/shm; up to 64 letters, digits and _ . - are allowed, "
+        "beginning with a letter or digit"
+    )
+
+
+def _files(parser: argparse.ArgumentParser, flag: str, text: str, **more: Any) -> None:
+    option = parser.add_argument(flag, metavar="FILE", nargs="+", type=Path, help=text, **more)
+    completers.give(option, completers.xml_files)
+
+
+def _add(parser: Any, flag: str, complete: Callable[..., Any] | None = None, **more: Any) -> None:
+    """`add_argument` with a completer."""
+    option = parser.add_argument(flag, **more)
+    if complete is not None:
+        completers.give(option, complete)
+
+
+def _check(commands: Commands) -> None:
+    parser = _command(commands, "check", "check endpoint files and partition files, and say what they would need")
+    _files(parser, "file", "endpoint file or partition file; its root element says which")
+    _json(parser)
+    parser.add_argument("--plan", action="store_true", help="show every read request")
+    parser.add_argument("--online", action="store_true", help="try each device and each of its points once")
+    parser.add_argument("--strict", action="store_true", help="take warnings as faults")
+
+
+def _run(commands: Commands) -> None:
+    parser = _command(commands, "run", "run a partition: poll the devices and publish what they say")
+    source = parser.add_argument_group("what to run (default: --config config/partition.xml)")
+    _add(source, "--config", completers.xml_files, metavar="FILE", type=Path, help="partition file")
+    for kind, text in (("modbus", "Modbus"), ("opcua", "OPC UA")):
+        option = source.add_argument(f"--{kind}", metavar="FILE", nargs="+", type=Path, action="extend", default=[],
+                                     help=f"{text} endpoint files, without a partition file")
+        completers.give(option, completers.xml_files)
+    parser.add_argument("--interval", metavar="S", type=_number,
+                        help="seconds between polls where a file gives none; 0 = back to back (default: 1.0)")
+    parser.add_argument("--namespace", metavar="NAME", type=_namespace,
+                        help="prefix of every name in /dev/shm: x gives x_modbus_shm")
+    parser.add_argument("--simulate", action="store_true",
+                        help="poll a simulated device for each server in the files instead of the real one")
+    parser.add_argument("--duration", metavar="S", type=_positive, help="end after so many seconds")
+    parser.add_argument("--threads", action="store_true", help="services as threads of one process, not supervised")
+    parser.add_argument("--force", action="store_true", help="run what can't be polled in the time given")
+    parser.add_argument("--keep", action="store_true",
+                        help="leave the segments at the end, for the next run to take over")
+    parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info",
+                        help="least severe events to log (default: info)")
+    parser.add_argument("--parent", metavar="PID", type=int, default=0, help=argparse.SUPPRESS)
+
+
+def _read(commands: Commands) -> None:
+    parser = _command(commands, "read", "print what stands in a segment now")
+    _add(parser, "segment", completers.segments, metavar="SEGMENT", help="name with its prefix, such as modbus_shm")
+    _add(parser, "--point", completers.points, metavar="NAME", action="append", default=[],
+         help="only this point, DEVICE/NAME (may be given again)")
+    _json(parser)
+
+
+def _segments(commands: Commands) -> None:
+    parser = _command(commands, "segments", "list the segments in /dev/shm, who writes them and who may read them")
+    _json(parser)
+    parser.add_argument("--clean", action="store_true", help="remove those whose writer is gone")
+
+
+def _watch(commands: Commands) -> None:
+    parser = _command(commands, "watch", "show the points of a segment live")
+    _add(parser, "segment", completers.segments, metavar="SEGMENT", nargs="?",
+         help="default: every segment there is")
+    parser.add_argument("--namespace", metavar="NAME", type=_namespace, default="", help="only segments of this run")
+    parser.add_argument("--interval", metavar="S", type=_positive, default=1.0,
+                        help="seconds between tables where there is no terminal (default: 1)")
+    parser.add_argument("--duration", metavar="S", type=_positive, help="end after so many seconds")
+    parser.add_argument("--plain", action="store_true", help="print tables even on a terminal")
+
+
+def _simulate(commands: Commands) -> None:
+    parser = _command(commands, "simulate", "answer as the devices of endpoint files would")
+    _files(parser, "file", "Modbus or OPC UA endpoint file")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
+    parser.add_argument("--port", type=_port, default=0,
+                        help="first port; further listeners take the next ones (default: any free one)")
+    parser.add_argument("--update-interval", metavar="S", type=_positive, default=1.0,
+                        help="seconds between changes of the values (default: 1)")
+    parser.add_argument("--duration", metavar="S", type=_positive, help="end after so many seconds")
+
+
+def _init(commands: Commands) -> None:
+    parser = _command(commands, "init", "write sample files into a folder, to begin with")
+    parser.add_argument("folder", metavar="DIR", type=Path)
+    parser.add_argument("--force", action="store_true", help="overwrite files that are there")
+
+
+def _health(commands: Commands) -> None:
+    parser = _command(commands, "health", "succeed if every segment of a run is there and fresh (for containers)")
+    _add(parser, "--config", completers.xml_files, metavar="FILE", type=Path,
+         help="partition file that says which segments there must be")
+    parser.add_argument("--namespace", metavar="NAME", type=_namespace, help="prefix of the segments' names")
+    parser.add_argument("--max-age", metavar="S", type=_positive, default=5.0,
+                        help="oldest heartbeat that counts as fresh (default: 5)")
+    _json(parser)
+
+
+def _demo(commands: Commands) -> None:
+    parser = _command(commands, "demo", "run simulated devices and show their points live; leaves nothing behind")
+    parser.add_argument("--duration", metavar="S", type=_positive, help="end after so many seconds")
+    parser.add_argument("--plain", action="store_true", help="print tables even on a terminal")
+
+
+def _certs(commands: Commands) -> None:
+    parser = _command(commands, "certs", "make certificates for OPC UA")
+    actions = parser.add_subparsers(metavar="ACTION", dest="action", required=True, parser_class=_Parser)
+    make = _command(actions, "make", "make a private key and a self-signed application certificate", module="certs")
+    make.add_argument("folder", metavar="DIR", type=Path, help="where certificate and key go")
+    make.add_argument("--name", default="cpc-partition", help="common name, and the files' name")
+    make.add_argument("--uri", help="application URI, as `client_app_uri` says (default: urn:HOST:NAME)")
+    make.add_argument("--host", action="append", default=[],
+                      help="host name or address in the certificate (may be given again; default: this host)")
+    make.add_argument("--days", type=int, default=825, help="days that it is valid (default: 825)")
+    make.add_argument("--force", action="store_true", help="overwrite a key and certificate that are there")
+
+
+def _bench(commands: Commands) -> None:
+    parser = _command(commands, "bench", "run a benchmark of a checkout")
+    _add(parser, "name", completers.benches, metavar="NAME", nargs="?", help="without a name: list what there is")
+    _json(parser)
+    parser.add_argument("rest", metavar="...", nargs=argparse.REMAINDER, help="further options of the benchmark")
+
+
+def _completion(commands: Commands) -> None:
+    parser = _command(commands, "completion", "print the shell's completion script for cpc")
+    parser.add_argument("shell", choices=["bash", "zsh", "fish"])

@@ -1,0 +1,33 @@
+"""The names in /dev/shm that others rely on."""
+
+from __future__ import annotations
+
+import re
+
+SERVICES = ("modbus", "opcua")
+"""Acquisition services, in the order in which they are started."""
+
+NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+"""What `--namespace` takes: a part of a file name in /dev/shm that needs no quoting anywhere."""
+
+
+def segment_name(service: str, namespace: str = "", audience: str = "") -> str:
+    """The name of a service's segment.
+
+    >>> segment_name("modbus"), segment_name("opcua", "x", "psmo")
+    ('modbus_shm', 'x_opcua_shm_psmo')
+    """
+    return _name(service, "shm", namespace, audience)
+
+
+def semaphore_name(service: str, namespace: str = "", audience: str = "") -> str:
+    """The name of the semaphore that guards it.
+
+    >>> semaphore_name("modbus", audience="psmo")
+    'modbus_semaphore_psmo'
+    """
+    return _name(service, "semaphore", namespace, audience)
+
+
+def _name(service: str, what: str, namespace: str, audience: str) -> str:
+    return "_".join(part for part in (namespace, service, what, audience) if part)
