@@ -42,7 +42,7 @@ def _run(args: Namespace) -> int:
         return _reader_left()
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
-    except Exception as error:  # noqa: BLE001 - the process ends here: one readable line, not a traceback
+    except Exception as error:  # the process ends here: one readable line, not a traceback
         if args.debug:
             raise
         kind = type(error).__name__

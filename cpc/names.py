@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
+DEFAULT_CONFIG = Path("config/partition.xml")
+"""The partition file that is taken when nothing else is said."""
 SERVICES = ("modbus", "opcua")
 """Acquisition services, in the order in which they are started."""
 

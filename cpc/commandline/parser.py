@@ -12,9 +12,6 @@ from cpc import __version__
 from cpc.commandline import completers
 from cpc.names import NAMESPACE
 
-DEFAULT_CONFIG = Path("config/partition.xml")
-"""What `cpc run` and `cpc health` take when told nothing else."""
-
 _EXIT_HELP = """exit status: 0 done; 1 a fault in a file or in what was to be done; 2 usage;
 3 a segment, point or peer is not there"""
 

@@ -1,0 +1,85 @@
+"""What polling an endpoint file takes: its read requests, and whether they fit into their time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from endpoint_config import EndpointFile, Fault, ModbusPoint, ModbusServer, OpcUaNode, OpcUaServer
+
+from cpc.commandline.output import printable
+
+_SHOWN = 6
+"""Names of points shown for one request."""
+
+_Point = TypeVar("_Point", ModbusPoint, OpcUaNode)
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """One read request of a round."""
+
+    device: str
+    interval: float | None
+    """Seconds; None = the run's default."""
+    operation: str
+    """`Read Holding Registers`, `Read`."""
+    address: int | None
+    """First register or bit; None for OPC UA."""
+    count: int
+    points: tuple[str, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """As `cpc check --plan --json` shows it."""
+        return {"device": self.device, "interval": self.interval, "operation": self.operation,
+                "address": self.address, "count": self.count, "points": list(self.points)}
+
+    def __str__(self) -> str:
+        """One line for people."""
+        every = "default interval" if self.interval is None else f"every {self.interval:g} s"
+        where = "" if self.address is None else f" {self.address}..{self.address + self.count - 1}"
+        names = ", ".join(printable(name) for name in self.points[:_SHOWN])
+        more = f", and {len(self.points) - _SHOWN} more" if len(self.points) > _SHOWN else ""
+        return f"{printable(self.device)}: {every}: {self.operation}{where} ({self.count}): {names}{more}"
+
+
+def requests(file: EndpointFile) -> list[Planned]:
+    """Every read request of a round of all devices, in file order, by scan class."""
+    planned: list[Planned] = []
+    for server in file.modbus:
+        planned += _modbus(server)
+    for opcua in file.opcua:
+        planned += _opcua(opcua)
+    return planned
+
+
+def _modbus(server: ModbusServer) -> Iterator[Planned]:
+    from modbus_tcp_client.plan import plan
+
+    for interval, points in _by_interval(server.points, server.interval):
+        for request in plan(points, max_registers=server.max_registers, max_gap=server.max_gap):
+            operation = "Read " + points[request.points[0]].read_function.name.replace("_", " ").title()
+            yield Planned(server.alias, interval, operation, request.address, request.count,
+                          tuple(points[i].name for i in request.points))
+
+
+def _opcua(server: OpcUaServer) -> Iterator[Planned]:
+    for interval, nodes in _by_interval(server.nodes, server.interval):
+        for start in range(0, len(nodes), server.chunk):
+            part = nodes[start : start + server.chunk]
+            yield Planned(server.alias, interval, "Read", None, len(part), tuple(node.name for node in part))
+
+
+def _by_interval(
+    points: Iterable[_Point], default: float | None
+) -> list[tuple[float | None, list[_Point]]]:
+    classes: dict[float | None, list[_Point]] = {}
+    for point in points:
+        classes.setdefault(default if point.interval is None else point.interval, []).append(point)
+    return list(classes.items())
+
+
+def feasibility(file: EndpointFile) -> list[Fault]:
+    """Warnings for connections that can't be polled in the time given, or hardly."""
+    return []

@@ -1,0 +1,259 @@
+"""One acquisition service: settings, segments for each audience, the life of its producer."""
+
+from __future__ import annotations
+
+import fnmatch
+import hashlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from endpoint_config import Audience, Partition, Service, load_partition
+
+from cpc.logs import event
+from cpc.names import DEFAULT_CONFIG, SERVICES, segment_name, semaphore_name
+
+if TYPE_CHECKING:
+    from process_image import Point, Writer
+
+STOP_AGAIN = 0.1
+"""Seconds between requests to a producer that has not yet ended."""
+LOOK_AGAIN = 0.005
+"""Seconds between looks for files that another process is about to write."""
+
+_log = logging.getLogger("service")
+
+
+class Refused(Exception):
+    """The service can't run as it was told to; the text says why and what to do."""
+
+
+class _Stoppable(Protocol):
+    def stop_clients(self) -> None: ...
+
+
+class Stop:
+    """A request to end, from a signal handler or any thread.
+
+    A producer may be asked before its loop has begun and would then forget it, so it is asked again until it ended.
+    """
+
+    def __init__(self) -> None:
+        self._event = threading.Event()
+        self._producers: list[_Stoppable] = []
+        self._nag: threading.Thread | None = None
+
+    @property
+    def requested(self) -> bool:
+        """Whether the end has been asked for."""
+        return self._event.is_set()
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for the request; whether it has come."""
+        return self._event.wait(timeout)
+
+    def request(self) -> None:
+        """Ask every producer to end; harmless when asked again."""
+        self._event.set()
+        if self._nag is None:
+            self._nag = threading.Thread(target=self._ask, name="stop", daemon=True)
+            self._nag.start()
+
+    @contextmanager
+    def ends(self, producer: _Stoppable) -> Iterator[None]:
+        """While entered, a request ends this producer."""
+        self._producers.append(producer)
+        try:
+            yield
+        finally:
+            self._producers.remove(producer)
+
+    def _ask(self) -> None:
+        while producers := list(self._producers):
+            for producer in producers:
+                producer.stop_clients()
+            time.sleep(STOP_AGAIN)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Settings:
+    """What one service runs with."""
+
+    kind: str
+    """`modbus` or `opcua`."""
+    files: tuple[Path, ...]
+    xsd: Path | None = None
+    namespace: str = ""
+    interval: float = 1.0
+    """Seconds, for points whose file gives none; 0 = back to back."""
+    audiences: tuple[Audience, ...] = (Audience(name=""),)
+    journal_entries: int = 65536
+    repair_after: float = 10.0
+    """Seconds."""
+    force: bool = False
+    unlink: bool = True
+    """Whether the segments are removed at a clean end."""
+
+    @property
+    def segments(self) -> tuple[str, ...]:
+        """Names of its segments, the service's own first."""
+        return tuple(segment_name(self.kind, self.namespace, audience.name) for audience in self.audiences)
+
+
+def settings_for(
+    kind: str, files: Sequence[Path | str], config: Path | str | None, *, namespace: str | None = None,
+    interval: float | None = None, partition: Partition | None = None,
+) -> Settings:
+    """The settings of one service: from the partition file where one is given (or nothing else is), else defaults.
+
+    Raises ConfigError for a fault in the partition file, Refused where it names no files for this service.
+    """
+    if partition is None and (config is not None or not files):
+        partition = load_partition(Path(config or DEFAULT_CONFIG))
+    if partition is None:
+        partition = Partition(services=(Service(kind=kind),))
+    said = next((s for s in partition.services if s.kind == kind), Service(kind=kind))
+    chosen = tuple(Path(f) for f in files) or said.files
+    if not chosen:
+        raise Refused(f"{partition.file}:0: no {kind} files to run; name some in a <service>, or as arguments")
+    return Settings(
+        kind=kind, files=chosen,
+        namespace=partition.namespace if namespace is None else namespace,
+        interval=partition.interval if interval is None else interval,
+        audiences=said.audiences, journal_entries=said.journal_entries, repair_after=said.repair_after,
+    )
+
+
+def all_settings(
+    modbus: Sequence[Path | str], opcua: Sequence[Path | str], config: Path | str | None, *,
+    namespace: str | None = None, interval: float | None = None,
+) -> tuple[Settings, ...]:
+    """The settings of every service that has files; errors as for `settings_for`."""
+    given = {"modbus": modbus, "opcua": opcua}
+    partition = None
+    kinds: Sequence[str] = [kind for kind in SERVICES if given[kind]]
+    if config is not None or not kinds:
+        partition = load_partition(Path(config or DEFAULT_CONFIG))
+        kinds = kinds or [s.kind for s in partition.services if s.files]
+    if not kinds:
+        raise Refused(f"{config or DEFAULT_CONFIG}:0: nothing to run; a <service> with at least one file is needed")
+    return tuple(
+        settings_for(kind, given[kind], None, namespace=namespace, interval=interval,
+                     partition=partition or Partition(services=(Service(kind=kind),)))
+        for kind in kinds
+    )
+
+
+def import_manager(kind: str) -> type[Any]:
+    """The producer class of a service; only this service's library is imported."""
+    if kind == "modbus":
+        from modbus_tcp_client import ModbusClientManager
+
+        return ModbusClientManager
+    from opcua_client import OpcUaClientManager
+
+    return OpcUaClientManager
+
+
+def wait_for_files(files: Sequence[Path], seconds: float, stop: Stop) -> bool:
+    """Wait until all files are there; False when the time is over or the end was asked for."""
+    deadline = time.monotonic() + seconds
+    while not all(file.exists() for file in files):
+        if stop.wait(LOOK_AGAIN) or time.monotonic() > deadline:
+            return False
+    return not stop.requested
+
+
+def choose(points: Sequence[Point], audience: Audience) -> list[Point]:
+    """The points that an audience gets, by patterns on `alias/name`; system points follow their device's points.
+
+    A pattern that names system points itself decides about those alone.
+    """
+    if not audience.include and not audience.exclude:
+        return list(points)
+    kept = [p for p in points if _wanted(p.full_name, audience)]
+    devices = {p.device for p in kept}
+    chosen = {p.full_name for p in kept}
+
+    def follows(point: Point) -> bool:
+        return point.is_system and point.device in devices and not _matches(point.full_name, audience.exclude)
+
+    return [p for p in points if p.full_name in chosen or follows(p)]
+
+
+def _wanted(name: str, audience: Audience) -> bool:
+    return (not audience.include or _matches(name, audience.include)) and not _matches(name, audience.exclude)
+
+
+def _matches(name: str, patterns: Sequence[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def config_hash(files: Sequence[Path]) -> int:
+    """64 bits over the contents of the files, for the segments' headers: tells a consumer that something changed."""
+    digest = hashlib.blake2b(digest_size=8)
+    for file in files:
+        digest.update(file.read_bytes())
+    return int.from_bytes(digest.digest(), "little")
+
+
+def load_manager(settings: Settings) -> Any:
+    """The producer with its files read; raises ConfigError for a fault in one."""
+    files = [str(file) for file in settings.files]
+    manager = import_manager(settings.kind)(files, str(settings.xsd) if settings.xsd else None)
+    if settings.kind == "modbus":
+        manager.load_endpoints_from_xml()
+        manager.create_clients()
+    else:
+        manager.parse_clients()
+    return manager
+
+
+def take_segments(settings: Settings, points: Sequence[Point]) -> Iterator[Writer]:
+    """The writer of each audience's segment, own segment first; raises Refused where one can't be had."""
+    from process_image import ImageError, create
+
+    stamp = config_hash(settings.files)
+    for audience in settings.audiences:
+        name = segment_name(settings.kind, settings.namespace, audience.name)
+        chosen = choose(points, audience)
+        if not chosen:
+            raise Refused(f"{name}: audience {audience.name!r} gets no point; its patterns match none of "
+                          f"{len(points)}, such as {points[0].full_name!r}")
+        try:
+            yield create(
+                name, chosen, semaphore=semaphore_name(settings.kind, settings.namespace, audience.name),
+                mode=audience.mode, group=audience.group, journal_entries=settings.journal_entries,
+                repair_after=settings.repair_after, config_hash=stamp,
+            )
+        except ImageError as error:
+            raise Refused(str(error)) from error
+        except (LookupError, PermissionError) as error:
+            raise Refused(f"{name}: group {audience.group!r}: {error}; name one of this user's groups") from error
+
+
+def serve(settings: Settings, stop: Stop, on_ready: Callable[[], None] = lambda: None) -> None:
+    """Run one service until `stop` is requested.
+
+    Raises ConfigError for a fault in its files, Refused where the segments can't be had or the plan can't be kept.
+    """
+    manager = load_manager(settings)
+    points = list(manager.points)
+    with ExitStack() as stack:
+        writers = []
+        for writer in take_segments(settings, points):
+            stack.callback(writer.close, unlink=settings.unlink)
+            writers.append(writer)
+        stack.enter_context(stop.ends(manager))
+        manager.start_clients()
+        on_ready()
+        event(_log, logging.INFO, "polling", service=settings.kind, devices=len({p.device for p in points}),
+              points=sum(not p.is_system for p in points), segments=",".join(settings.segments))
+        if not stop.requested:
+            manager.periodic_read(settings.interval, writers, [writer.semaphore for writer in writers])
+        manager.stop_clients()
