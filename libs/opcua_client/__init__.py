@@ -1,1 +1,13 @@
-"""Stand-alone library of the CPC partition."""
+"""OPC UA servers in, records in named shared memory out; sessions by asyncua, trust and decoding by ourselves."""
+
+from opcua_client.certificates import Identity, load_identity, make_certificate, save
+from opcua_client.client import OpcUaClient, Reading
+from opcua_client.datatypes import Kind, image_points, kind_of
+from opcua_client.errors import Malformed, Misconfigured, OpcUaError, Refused, Unanswered, Unreachable, Untrusted
+from opcua_client.manager import OpcUaClientManager
+
+__all__ = [
+    "Identity", "Kind", "Malformed", "Misconfigured", "OpcUaClient", "OpcUaClientManager", "OpcUaError", "Reading",
+    "Refused", "Unanswered", "Unreachable", "Untrusted", "image_points", "kind_of", "load_identity",
+    "make_certificate", "save",
+]

@@ -1,0 +1,286 @@
+"""The secure channel and session, carried by asyncua; the only file that knows asyncua's inside.
+
+The library keeps channels, sessions and crypto; decoding values, deciding whom to trust and reconnecting are not left
+to it (docs/decisions/0050-opcua-sessions.md). A Channel is used for one connection and never again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import struct
+from collections.abc import Awaitable, Sequence
+from typing import Any, TypeVar
+
+from asyncua import ua
+from asyncua.client.client import Client
+from asyncua.client.ua_client import UASocketProtocol
+from asyncua.crypto import security_policies, uacrypto
+from asyncua.ua.ua_binary import nodeid_to_binary
+from asyncua.ua.uaerrors import UaError, UaStatusCodeError
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+
+from opcua_client.certificates import Identity
+from opcua_client.encoding import VALUE_ATTRIBUTE, read_request
+from opcua_client.endpoints import NONE, POLICY_URI, Endpoint, Token
+from opcua_client.errors import Malformed, OpcUaError, Refused, Unanswered, Unreachable, Untrusted
+
+CHANNEL_LIFETIME_MS = 3_600_000
+SESSION_TIMEOUT_MS = 60_000
+"""Short, so that what a killed client leaves behind does not fill the server's session table."""
+LARGEST_MESSAGE = 64 << 20
+"""Bytes of one answer; a server that sends more is cut off."""
+MOST_CHUNKS = 4_096
+SMALLEST_BUFFER, LARGEST_BUFFER = 8_192, 1 << 20
+"""Bytes of one chunk (Part 6, clause 7.1.2.3 allows none below 8,192)."""
+CHUNK_OVERHEAD, HEADER_BYTES = 256, 512
+"""Bytes kept free in each chunk for headers, padding and signature, and in each request for its header."""
+PRODUCT_URI = "urn:cpc-partition"
+
+_BAD_SIGNATURE: tuple[type[Exception], ...] = (InvalidSignature, vars(uacrypto)["InvalidSignature"])
+
+T = TypeVar("T")
+Answer = asyncio.Future[bytes]
+
+_CLASSES: dict[str, Any] = {
+    "Basic128Rsa15": security_policies.SecurityPolicyBasic128Rsa15,
+    "Basic256": security_policies.SecurityPolicyBasic256,
+    "Basic256Sha256": security_policies.SecurityPolicyBasic256Sha256,
+    "Aes128_Sha256_RsaOaep": security_policies.SecurityPolicyAes128Sha256RsaOaep,
+    "Aes256_Sha256_RsaPss": security_policies.SecurityPolicyAes256Sha256RsaPss,
+}
+
+
+class Channel:
+    """One TCP connection with a secure channel on it and at most one session."""
+
+    def __init__(self, url: str, *, connect_timeout: float, patience: float) -> None:
+        """`connect_timeout` is for the TCP connection, `patience` for each answer while the session is set up."""
+        self._client = Client(url, timeout=patience)
+        self._client.secure_channel_timeout = CHANNEL_LIFETIME_MS
+        self._client.session_timeout = SESSION_TIMEOUT_MS
+        self._client.product_uri = PRODUCT_URI
+        self._client.name = self._client.description = "CPC partition"
+        self._client.uaclient.pre_request_hook = None
+        self._connect_timeout = connect_timeout
+        self._patience = patience
+        self._token = b"\x00\x00"
+        self._handle = 0
+        self._most_bytes, self._most_chunks = LARGEST_MESSAGE, MOST_CHUNKS
+        self.lost = asyncio.get_running_loop().create_future()
+        """Done when the connection has ended, whoever ended it."""
+
+    async def open(self, policy: str, mode: int, *, server: x509.Certificate | None = None,
+                   identity: Identity | None = None, application_uri: str = "") -> None:
+        """Connect, say hello and open the secure channel with exactly this policy (short name) and mode."""
+        client = self._client
+        client.application_uri = application_uri or "urn:cpc-partition:client"
+        if policy != NONE:
+            assert server is not None and identity is not None
+            made = _CLASSES[policy](server, identity.certificate, identity.key, ua.MessageSecurityMode(mode))
+            client.security_policy = made
+            client.uaclient.set_security(made)
+        await self._connect()
+        await self._hello()
+        await _step("open secure channel", client.open_secure_channel(), self._patience)
+
+    async def _connect(self) -> None:
+        url = self._client.server_url
+        try:
+            await asyncio.wait_for(self._client.connect_socket(), self._connect_timeout)
+        except TimeoutError as error:
+            raise Unreachable("connect", f"{url.hostname}:{url.port} does not answer",
+                              "check address, cabling and firewall") from error
+        except OSError as error:
+            raise Unreachable("connect", f"{url.hostname}:{url.port}: {error.strerror or error}",
+                              "check that the server runs and listens there") from error
+        self._protocol.on_connection_lost = self._on_lost
+        if self._protocol.is_closed:
+            self._on_lost(None)
+
+    @property
+    def _protocol(self) -> UASocketProtocol:
+        protocol = self._client.uaclient.protocol
+        if protocol is None:
+            raise Unreachable("request", "the connection is closed")
+        return protocol
+
+    def _on_lost(self, error: Exception | None) -> None:
+        if not self.lost.done():
+            self.lost.set_result(error)
+
+    async def _hello(self) -> None:
+        """Say hello and take over what the server acknowledged (Part 6, clause 7.1.2.4), within our own bounds.
+
+        The library swaps both directions; with a server whose buffers differ it would cut chunks wrongly.
+        """
+        url = self._client.server_url.geturl()
+        ack = await _step("hello", self._protocol.send_hello(url, LARGEST_MESSAGE, MOST_CHUNKS), self._patience)
+        limits = self._protocol._connection._limits
+        limits.max_recv_buffer = min(max(ack.SendBufferSize, SMALLEST_BUFFER), LARGEST_MESSAGE)
+        limits.max_send_buffer = min(max(ack.ReceiveBufferSize, SMALLEST_BUFFER), LARGEST_BUFFER)
+        self._most_bytes = ack.MaxMessageSize or LARGEST_MESSAGE
+        self._most_chunks = ack.MaxChunkCount or MOST_CHUNKS
+        limits.max_message_size, limits.max_chunk_count = LARGEST_MESSAGE, MOST_CHUNKS
+
+    @property
+    def largest_request(self) -> int:
+        """Bytes that one request may have by what the server acknowledged."""
+        chunk = self._protocol._connection._limits.max_send_buffer - CHUNK_OVERHEAD
+        return min(self._most_bytes, self._most_chunks * chunk) - HEADER_BYTES
+
+    async def endpoints(self) -> list[Endpoint]:
+        """GetEndpoints (Part 4, clause 5.4.4)."""
+        found = await _step("get endpoints", self._client.get_endpoints(), self._patience)
+        return [_endpoint(description) for description in found or ()]
+
+    async def create_session(self) -> list[Endpoint]:
+        """CreateSession; the library checks the server's signature, and that its certificate is the channel's."""
+        result = await _step("create session", self._client.create_session(), self._patience)
+        return [_endpoint(description) for description in result.ServerEndpoints or ()]
+
+    @property
+    def server_certificate(self) -> bytes:
+        """The certificate that the server presented with the session, DER; empty on an open channel without one."""
+        return self._client.security_policy.peer_certificate or b""
+
+    async def activate(self, token: Token, username: str = "", password: str = "") -> None:
+        """ActivateSession with exactly this token policy."""
+        kind = ua.UserTokenType(token.kind)
+        self._client._policy_ids = [ua.UserTokenPolicy(token.policy_id, kind, SecurityPolicyUri=token.policy or None)]
+        await _step("activate session", self._client.activate_session(username or None, password or None),
+                    self._patience)
+        self._token = nodeid_to_binary(self._client.uaclient.session.authentication_token)
+
+    async def read_now(self, nodes: Sequence[str]) -> list[Any]:
+        """Read a few values while setting up; None where the status is bad."""
+        parameters = ua.ReadParameters()
+        for node in nodes:
+            item = ua.ReadValueId(ua.NodeId.from_string(node), VALUE_ATTRIBUTE)
+            parameters.NodesToRead.append(item)
+        found = await _step("read", self._client.uaclient.session.read(parameters), self._patience)
+        return [
+            value.Value.Value if value.Value is not None and (value.StatusCode is None or value.StatusCode.is_good())
+            else None
+            for value in found
+        ]
+
+    @property
+    def session_seconds(self) -> float:
+        """Seconds without a request after which the server may close the session."""
+        return max(float(self._client.session_timeout) / 1e3, 1.0)
+
+    @property
+    def channel_seconds(self) -> float:
+        """Lifetime of the channel's security token."""
+        return max(float(self._client.secure_channel_timeout) / 1e3, 1.0)
+
+    async def renew(self) -> None:
+        """Renew the channel's token (Part 4, clause 5.5.2)."""
+        await _step("renew channel", self._client.open_secure_channel(renew=True), self._patience)
+        self._client.uaclient.revolve_security_token()
+
+    def read(self, body: bytes, timeout: float) -> Answer:
+        """Send a ready read request; the future gives the answer's bytes, or fails when the connection ends.
+
+        Nothing is cancelled: an answer that comes after its deadline completes the future all the same.
+        """
+        self._handle += 1
+        return self.post(read_request(self._token, self._handle, int(timeout * 1e3), body))
+
+    def post(self, message: bytes) -> Answer:
+        """Send one encoded service request; see `read`."""
+        protocol = self._protocol
+        if protocol.transport is None or protocol.transport.is_closing():
+            raise Unreachable("request", "the connection is closed")
+        protocol.revolve_security_token()
+        protocol._request_id += 1
+        number = protocol._request_id
+        wire = protocol._connection.message_to_binary(message, request_id=number)
+        inner: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        answer: Answer = asyncio.get_running_loop().create_future()
+        inner.add_done_callback(lambda done: _pass_on(done, answer))
+        protocol._callbackmap[number] = inner
+        protocol.transport.write(wire)
+        return answer
+
+    async def close(self, seconds: float) -> None:
+        """Close session, channel and connection, the polite part within `seconds`."""
+        client = self._client
+        if client.uaclient.protocol is not None and not client.uaclient.protocol.is_closed:
+            try:
+                await asyncio.wait_for(client.close_session(), seconds)
+                await asyncio.wait_for(client.close_secure_channel(), seconds)
+            except (OSError, TimeoutError, UaError, struct.error):
+                logging.getLogger(__name__).debug("close of %s was not answered", client, exc_info=True)
+        self.abort()
+
+    def abort(self) -> None:
+        """Drop the connection at once."""
+        protocol = self._client.uaclient.protocol
+        if protocol is not None and protocol.transport is not None:
+            protocol.transport.abort()
+        self._on_lost(None)
+
+
+def _pass_on(done: asyncio.Future[Any], answer: Answer) -> None:
+    """Give the inner future's outcome to the outer one in our own words."""
+    if answer.done():
+        if not done.cancelled():
+            done.exception()
+        return
+    if done.cancelled() or done.exception() is not None:
+        error = None if done.cancelled() else done.exception()
+        answer.set_exception(Unreachable("request", f"the connection was lost{f' ({error})' if error else ''}",
+                                         "it is opened again"))
+        answer.exception()  # an abandoned request's end is nobody's news
+        return
+    buffer = done.result()
+    answer.set_result(bytes(buffer.read(len(buffer))))
+
+
+async def _step(operation: str, step: Awaitable[T], patience: float) -> T:
+    """One step of setting up, every failure in our own words."""
+    try:
+        return await asyncio.wait_for(step, patience)
+    except UaStatusCodeError as error:
+        raise Refused(operation, int(error.code) & 0xFFFF_FFFF, _advice(int(error.code) & 0xFFFF_FFFF)) from error
+    except TimeoutError as error:
+        raise Unanswered(operation, "no answer in time", "check the server") from error
+    except _BAD_SIGNATURE as error:
+        raise Untrusted(operation, "the server's signature is wrong", "it may not own its certificate") from error
+    except (ConnectionError, asyncio.CancelledError) as error:
+        if isinstance(error, asyncio.CancelledError) and (task := asyncio.current_task()) and task.cancelling():
+            raise
+        raise Unreachable(operation, "the server closed the connection",
+                          "its log may say why; it may not trust our certificate") from error
+    except OpcUaError:
+        raise
+    except (UaError, OSError, struct.error, ValueError, TypeError, AttributeError, IndexError) as error:
+        raise Malformed(operation, f"{type(error).__name__}: {error}", "is this an OPC UA server?") from error
+
+
+def _advice(code: int) -> str:
+    name = ua.status_codes.get_name_and_doc(code)[0]
+    return {
+        "BadCertificateUriInvalid": "client_app_uri must be the URI in the client certificate",
+        "BadSecurityChecksFailed": "the server must trust our client certificate",
+        "BadCertificateUntrusted": "the server must trust our client certificate",
+        "BadUserAccessDenied": "check user name and password",
+        "BadIdentityTokenRejected": "check user name and password",
+        "BadIdentityTokenInvalid": "check user name and password",
+        "BadTooManySessions": "the server's session table is full",
+    }.get(name, "")
+
+
+def _endpoint(description: Any) -> Endpoint:
+    tokens = tuple(
+        Token(policy_id=str(t.PolicyId or ""), kind=int(t.TokenType), policy=str(t.SecurityPolicyUri or ""))
+        for t in description.UserIdentityTokens or ()
+    )
+    return Endpoint(
+        url=str(description.EndpointUrl or ""), policy=str(description.SecurityPolicyUri or POLICY_URI + NONE),
+        mode=int(description.SecurityMode), certificate=bytes(description.ServerCertificate or b""),
+        application_uri=str((description.Server and description.Server.ApplicationUri) or ""), tokens=tokens,
+    )

@@ -1,0 +1,184 @@
+"""OpcUaClient: one server, asked by hand, one value at a time, from code that knows nothing of asyncio."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+import threading
+from collections.abc import Coroutine
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from endpoint_config import OpcUaServer, Secret, SecurityMode
+from process_image.quality import quality_name
+
+from opcua_client.datatypes import Wire
+from opcua_client.decoding import IS_ARRAY, Columns, Reader
+from opcua_client.encoding import EPOCH_TICKS, parse_node_id, read_body, read_value_id
+from opcua_client.errors import Unanswered, Unreachable
+from opcua_client.session import Session, open_session
+from opcua_client.values import text_of, widen
+
+T = TypeVar("T")
+
+_NAMES = dict(zip(Wire, (
+    "Null", "Boolean", "SByte", "Byte", "Int16", "UInt16", "Int32", "UInt32", "Int64", "UInt64", "Float", "Double",
+    "String", "DateTime", "Guid", "ByteString", "XmlElement", "NodeId", "ExpandedNodeId", "StatusCode",
+    "QualifiedName", "LocalizedText", "ExtensionObject", "DataValue", "Variant", "DiagnosticInfo",
+), strict=True))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Reading:
+    """What a server said of one node."""
+
+    value: bool | int | float | str | bytes | datetime | None
+    """The value in Python's own type; None where there is none, or for arrays and structures."""
+    quality: int
+    """The server's StatusCode."""
+    source_time: int
+    """Nanoseconds since 1970 UTC, the server's time where the value has none of its own, 0 = none."""
+    datatype: str
+    """Built-in type as the standard spells it; `[]` behind it marks an array."""
+
+    @property
+    def quality_name(self) -> str:
+        """The StatusCode's symbolic name."""
+        return quality_name(self.quality)
+
+
+class OpcUaClient:
+    """A connection to one server; its methods block. Not for several threads at once."""
+
+    def __init__(
+        self, server_app_uri: str, *, client_app_uri: str = "", security_policy: str = "SecurityPolicyNone",
+        security_mode: str | SecurityMode = SecurityMode.NONE, server_certificate: str | Path | None = None,
+        client_certificate: str | Path | None = None, client_private_key: str | Path | None = None,
+        trust_folder: str | Path | None = None, username: str = "", password: str = "", timeout: float = 4.0,
+        alias: str = "",
+    ) -> None:
+        """The arguments are those of a `server` element in an endpoint file; `timeout` (s) is for each request."""
+        self._server = OpcUaServer(
+            alias=alias or server_app_uri, url=server_app_uri, client_app_uri=client_app_uri,
+            security_policy=security_policy, security_mode=SecurityMode(security_mode),
+            server_certificate=_path(server_certificate), client_certificate=_path(client_certificate),
+            client_private_key=_path(client_private_key), trust_folder=_path(trust_folder), username=username,
+            password=Secret(value=password) if password else None, timeout=timeout,
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._session: Session | None = None
+
+    @classmethod
+    def of(cls, server: OpcUaServer) -> Self:
+        """A client for an entry of an endpoint file."""
+        client = cls(server.url)
+        client._server = server
+        return client
+
+    def connect(self) -> None:
+        """Open a session; OpcUaError (errors.py) with the reason where that fails. Harmless when connected."""
+        if self._session is not None:
+            return
+        self._start_loop()
+        timeout = self._server.timeout
+        try:
+            self._session = self._do(open_session(self._server, connect_timeout=timeout, patience=timeout))
+        except BaseException:
+            self._stop_loop()
+            raise
+
+    def disconnect(self) -> None:
+        """Close the session; harmless when there is none."""
+        session, self._session = self._session, None
+        if session is not None:
+            self._do(session.close())
+        self._stop_loop()
+
+    def read_value(self, node_id: str) -> Reading:
+        """Read one node; a bad status is in the reading, OpcUaError means that there was no answer to read."""
+        body = read_body([read_value_id(parse_node_id(node_id))])
+        return self._do(self._read(body))
+
+    async def _read(self, body: bytes) -> Reading:
+        if self._session is None:
+            raise Unreachable("read", "not connected", "call connect() first")
+        answer = self._session.channel.read(body, self._server.timeout)
+        await asyncio.wait({answer}, timeout=self._server.timeout)
+        if not answer.done():
+            raise Unanswered("read", f"no answer within {self._server.timeout:g} s", "the server may be overloaded")
+        return reading(Reader(1).read(answer.result()))
+
+    def _do(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._loop is None:
+            work.close()
+            raise Unreachable("request", "not connected", "call connect() first")
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    def _start_loop(self) -> None:
+        """The channel must be looked after between calls, so its loop has a thread of its own."""
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="opcua-client", daemon=True)
+        self._thread.start()
+
+    def _stop_loop(self) -> None:
+        loop, thread = self._loop, self._thread
+        self._loop = self._thread = None
+        if loop is not None and thread is not None:
+            loop.call_soon_threadsafe(loop.stop)
+            thread.join()
+            loop.close()
+
+    def __enter__(self) -> Self:
+        """Connect."""
+        self.connect()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        """Disconnect."""
+        self.disconnect()
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def reading(columns: Columns) -> Reading:
+    """The first value of an answer in Python's own types."""
+    layout = columns.layout
+    code = int(layout.codes[0])
+    wire = Wire(code & 0x3F) if code & 0x3F <= 25 else Wire.BYTESTRING
+    ticks = int(columns.ticks[0])
+    source = (ticks - EPOCH_TICKS) * 100 + min(int(columns.picoseconds[0]), 9_999) // 100 if ticks > 0 else 0
+    payload = columns.body[layout.value_at[0] : layout.value_end[0]]
+    return Reading(
+        value=None if code & IS_ARRAY else _value(wire, payload, columns),
+        quality=int(columns.status[0]), source_time=source,
+        datatype=_NAMES[wire] + ("[]" if code & IS_ARRAY else ""),
+    )
+
+
+def _value(wire: Wire, payload: bytes, columns: Columns) -> bool | int | float | str | bytes | datetime | None:
+    if wire in (Wire.NULL, Wire.EXTENSIONOBJECT, Wire.DATAVALUE, Wire.VARIANT, Wire.DIAGNOSTICINFO):
+        return None
+    if wire is Wire.DATETIME:
+        return _datetime(struct.unpack("<q", payload)[0])
+    if wire is Wire.BOOLEAN:
+        return payload != b"\0"
+    if wire <= Wire.DOUBLE or wire is Wire.STATUSCODE:
+        number: int | float = widen(columns.words, wire)[0].item()
+        return number
+    return text_of(payload, wire)
+
+
+def _datetime(ticks: int) -> datetime | None:
+    """UTC; None for the null time and what Python's calendar does not hold."""
+    try:
+        return datetime(1601, 1, 1, tzinfo=UTC) + timedelta(microseconds=ticks // 10) if ticks > 0 else None
+    except OverflowError:
+        return None
+

@@ -1,0 +1,157 @@
+"""Which image type a node gets, decided from the file before any server is asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+
+from endpoint_config import OpcUaNode, OpcUaServer
+from process_image import Point
+
+TEXT_BYTES = 64
+"""Width of a text slot."""
+
+
+class Wire(IntEnum):
+    """Built-in types as a Variant names them (OPC UA Part 6, clause 5.1.2)."""
+
+    NULL = 0
+    BOOLEAN = 1
+    SBYTE = 2
+    BYTE = 3
+    INT16 = 4
+    UINT16 = 5
+    INT32 = 6
+    UINT32 = 7
+    INT64 = 8
+    UINT64 = 9
+    FLOAT = 10
+    DOUBLE = 11
+    STRING = 12
+    DATETIME = 13
+    GUID = 14
+    BYTESTRING = 15
+    XMLELEMENT = 16
+    NODEID = 17
+    EXPANDEDNODEID = 18
+    STATUSCODE = 19
+    QUALIFIEDNAME = 20
+    LOCALIZEDTEXT = 21
+    EXTENSIONOBJECT = 22
+    DATAVALUE = 23
+    VARIANT = 24
+    DIAGNOSTICINFO = 25
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Kind:
+    """What a point takes and how it stands in the image."""
+
+    name: str
+    """The built-in type that fits without conversion, as the standard spells it."""
+    image: str
+    """Type of the image point."""
+    wire: frozenset[Wire]
+    """Variant types that are stored as they come."""
+    converts: bool = False
+    """Whether another numeric type is taken where its value fits exactly."""
+
+
+def _number(name: str, image: str, *wire: Wire) -> Kind:
+    return Kind(name=name, image=image, wire=frozenset(wire), converts=True)
+
+
+_TEXT = frozenset([Wire.STRING, Wire.XMLELEMENT, Wire.GUID, Wire.LOCALIZEDTEXT, Wire.QUALIFIEDNAME, Wire.NODEID,
+                   Wire.EXPANDEDNODEID])
+
+BOOLEAN = _number("Boolean", "bool", Wire.BOOLEAN)
+INT32 = _number("Int32", "int32", Wire.INT32)
+UINT32 = _number("UInt32", "uint32", Wire.UINT32, Wire.STATUSCODE)
+INT64 = _number("Int64", "int64", Wire.INT64)
+UINT64 = _number("UInt64", "uint64", Wire.UINT64)
+DOUBLE = _number("Double", "float64", Wire.DOUBLE)
+DATETIME = Kind(name="DateTime", image="int64", wire=frozenset([Wire.DATETIME]))
+"""Nanoseconds since 1970-01-01 UTC: exact, sorts, and can be calculated with."""
+STRING = Kind(name="String", image="string", wire=_TEXT)
+BYTESTRING = Kind(name="ByteString", image="bytes", wire=frozenset([Wire.BYTESTRING]))
+
+_KINDS: dict[str, Kind] = {
+    "boolean": BOOLEAN,
+    "sbyte": _number("SByte", "int8", Wire.SBYTE),
+    "byte": _number("Byte", "uint8", Wire.BYTE),
+    "int16": _number("Int16", "int16", Wire.INT16),
+    "uint16": _number("UInt16", "uint16", Wire.UINT16),
+    "int32": INT32,
+    "uint32": UINT32,
+    "int64": INT64,
+    "uint64": UINT64,
+    "float": _number("Float", "float32", Wire.FLOAT),
+    "double": DOUBLE,
+    "string": STRING,
+    "datetime": DATETIME,
+    "guid": STRING,
+    "bytestring": BYTESTRING,
+    "xmlelement": STRING,
+    "nodeid": STRING,
+    "expandednodeid": STRING,
+    "statuscode": UINT32,
+    "qualifiedname": STRING,
+    "localizedtext": STRING,
+    # Subtypes and abstract types of Part 3 and Part 5 that travel as one of the above.
+    "bool": BOOLEAN,
+    "enumeration": INT32,
+    "integer": INT64,
+    "uinteger": UINT64,
+    "number": DOUBLE,
+    "duration": DOUBLE,
+    "utctime": DATETIME,
+    "date": DATETIME,
+    "counter": UINT32,
+    "localeid": STRING,
+    "numericrange": STRING,
+    "normalizedstring": STRING,
+    "decimalstring": STRING,
+    "durationstring": STRING,
+    "timestring": STRING,
+    "datestring": STRING,
+    "uristring": STRING,
+    "image": BYTESTRING,
+    "imagebmp": BYTESTRING,
+    "imagegif": BYTESTRING,
+    "imagejpg": BYTESTRING,
+    "imagepng": BYTESTRING,
+    "applicationinstancecertificate": BYTESTRING,
+    "audiodatatype": BYTESTRING,
+}
+
+
+def kind_of(datatype: str) -> Kind:
+    """The kind for a file's type name, whatever its case or prefix (`opc:Double`); unknown or empty = Double.
+
+    Double takes every number that it holds exactly, so a type name of a plant's own still gives a value.
+    """
+    return _KINDS.get(datatype.strip().rpartition(":")[2].lower(), DOUBLE)
+
+
+def image_point(node: OpcUaNode, server: OpcUaServer, default_interval: float) -> Point:
+    """The image point of one node; its scan class is the node's, else the server's, else the default."""
+    kind = kind_of(node.datatype)
+    extra = (("opcua_type", kind.name), ("node_id", node.node_id))
+    return Point(
+        name=node.name, device=server.alias, type=kind.image,
+        unit=node.unit or ("ns" if kind is DATETIME else ""),
+        range=(node.minimum, node.maximum), description=node.description,
+        scan_class=interval_of(node, server, default_interval), writable=node.writable, size=TEXT_BYTES, extra=extra,
+    )
+
+
+def interval_of(node: OpcUaNode, server: OpcUaServer, default_interval: float) -> float:
+    """Seconds between two polls of a node."""
+    if node.interval is not None:
+        return node.interval
+    return server.interval if server.interval is not None else default_interval
+
+
+def image_points(server: OpcUaServer, default_interval: float) -> list[Point]:
+    """The image points of one server in file order; system points are not among them."""
+    return [image_point(node, server, default_interval) for node in server.nodes]

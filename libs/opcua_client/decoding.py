@@ -1,0 +1,371 @@
+"""Read responses: where each value, status and timestamp lies, with strict bounds, and all of them at once.
+
+`skim` walks the answer once in plain Python and looks at the bytes that say what follows (masks, types, lengths).
+The Layout that it finds stays valid while exactly those bytes stay the same; then numpy gathers everything at the
+learned places. Nothing is taken from an answer that does not pass one or the other (OPC UA Part 6, clause 5.2.2).
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from opcua_client.datatypes import Wire
+from opcua_client.errors import Malformed, Refused
+
+HAS_VALUE, HAS_STATUS, HAS_SOURCE, HAS_SERVER, HAS_SOURCE_PICO, HAS_SERVER_PICO = 1, 2, 4, 8, 16, 32
+IS_ARRAY, HAS_DIMENSIONS = 0x80, 0x40
+LONGEST_VALUE = 1 << 26
+"""Bytes; a length above it is refused before it is believed."""
+DEEPEST = 16
+"""Nesting of Variants, DataValues and DiagnosticInfos."""
+PADDING = 16
+"""Zero bytes behind an answer: what is absent is gathered from there, and no 8-byte read runs over the end."""
+
+_OPERATION = "read response"
+_READ_RESPONSE, _SERVICE_FAULT = 634, 397
+_FIXED = {Wire.NULL: 0, Wire.BOOLEAN: 1, Wire.SBYTE: 1, Wire.BYTE: 1, Wire.INT16: 2, Wire.UINT16: 2, Wire.INT32: 4,
+          Wire.UINT32: 4, Wire.INT64: 8, Wire.UINT64: 8, Wire.FLOAT: 4, Wire.DOUBLE: 8, Wire.DATETIME: 8,
+          Wire.GUID: 16, Wire.STATUSCODE: 4}
+SIZES = tuple(_FIXED.get(Wire(t), -1) if t <= 25 else -1 for t in range(256))
+"""Payload bytes of a scalar by the Variant's encoding byte, -1 where they must be looked up."""
+_LENGTH_PREFIXED = frozenset([Wire.STRING, Wire.BYTESTRING, Wire.XMLELEMENT, *range(26, 32)])
+_ORDER = ((HAS_STATUS, 4), (HAS_SOURCE, 8), (HAS_SOURCE_PICO, 2), (HAS_SERVER, 8), (HAS_SERVER_PICO, 2))
+
+
+def _tail_places() -> tuple[tuple[int, ...], dict[int, npt.NDArray[np.intp]]]:
+    """For each DataValue mask: bytes after the value, and each field's place among them (-1 = absent)."""
+    sizes: list[int] = []
+    places = {bit: np.full(64, -1, np.intp) for bit, _ in _ORDER}
+    for mask in range(64):
+        at = 0
+        for bit, size in _ORDER:
+            if mask & bit:
+                places[bit][mask] = at
+                at += size
+        sizes.append(at)
+    return tuple(sizes), places
+
+
+_TAIL, _PLACES = _tail_places()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """Where everything lies in an answer; reusable while the guarded bytes are the same."""
+
+    size: int
+    """Bytes of the whole body."""
+    results_at: int
+    """Where the first DataValue begins."""
+    codes: npt.NDArray[np.uint8]
+    """The Variant's encoding byte of each value, 0 where there is no value."""
+    value_at: npt.NDArray[np.intp]
+    """Where the payload begins; `size` (zeros) where there is none."""
+    value_end: npt.NDArray[np.intp]
+    """Where it ends."""
+    status_at: npt.NDArray[np.intp]
+    source_at: npt.NDArray[np.intp]
+    source_pico_at: npt.NDArray[np.intp]
+    server_at: npt.NDArray[np.intp]
+    server_pico_at: npt.NDArray[np.intp]
+    guard_at: npt.NDArray[np.intp]
+    guard: npt.NDArray[np.uint8]
+    reusable: bool
+    """False where an inner length is not among the guarded bytes."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Columns:
+    """What an answer says, column by column."""
+
+    layout: Layout
+    body: bytes
+    status: npt.NDArray[np.uint32]
+    words: npt.NDArray[np.uint64]
+    """Eight bytes from the payload's begin; what lies behind a shorter payload is not masked away."""
+    ticks: npt.NDArray[np.int64]
+    """Source timestamp, else the server's, in 100 ns since 1601; 0 = none."""
+    picoseconds: npt.NDArray[np.uint16]
+    """In units of 10 ps, belongs to `ticks`."""
+
+
+class Reader:
+    """Decodes the answers to one request that is sent again and again."""
+
+    def __init__(self, count: int) -> None:
+        """`count` values are expected."""
+        self._count = count
+        self._layout: Layout | None = None
+        self.learned = 0
+        """How often the layout had to be learned anew."""
+
+    def read(self, body: bytes) -> Columns:
+        """Take an answer apart; Malformed for what is no such answer, Refused for a bad service result."""
+        start = check_header(body)
+        padded = body + bytes(PADDING)
+        octets = np.frombuffer(padded, np.uint8)
+        layout = self._layout
+        if layout is None or not self._same(layout, octets, len(body), start):
+            layout = skim(body, start, self._count)
+            self._layout = layout if layout.reusable else None
+            self.learned += 1
+        return _gather(layout, body, padded)
+
+    @staticmethod
+    def _same(layout: Layout, octets: npt.NDArray[np.uint8], size: int, start: int) -> bool:
+        return (layout.size == size and layout.results_at == start
+                and bool((octets[layout.guard_at] == layout.guard).all()))
+
+
+def _gather(layout: Layout, body: bytes, padded: bytes) -> Columns:
+    length = len(padded) - 7
+    words = np.ndarray((length,), "<u8", padded, 0, (1,))
+    shorts = np.ndarray((length,), "<u2", padded, 0, (1,))
+    status = np.ndarray((length,), "<u4", padded, 0, (1,))[layout.status_at]
+    source = words[layout.source_at].view(np.int64)
+    server = words[layout.server_at].view(np.int64)
+    own = source > 0
+    return Columns(
+        layout=layout, body=body, status=status, words=words[layout.value_at],
+        ticks=np.where(own, source, server),
+        picoseconds=np.where(own, shorts[layout.source_pico_at], shorts[layout.server_pico_at]),
+    )
+
+
+def check_header(body: bytes) -> int:
+    """Check type and ResponseHeader (Part 4, clause 7.34), return where the results' count stands."""
+    try:
+        kind, at = _type_id(body)
+        (result,) = struct.unpack_from("<I", body, at + 12)
+        if kind == _SERVICE_FAULT or result & 0x8000_0000:
+            raise Refused("read", result or 0x8000_0000)
+        if kind != _READ_RESPONSE:
+            raise Malformed(_OPERATION, f"type {kind} instead of {_READ_RESPONSE}")
+        at = _skip_diagnostic(body, at + 16, 0)
+        at = _skip_array(body, at, _skip_string, 4)
+        return _skip_extension(body, at, 0)
+    except (IndexError, struct.error) as error:
+        raise Malformed(_OPERATION, "ends within its header") from error
+
+
+def _type_id(body: bytes) -> tuple[int, int]:
+    """The numeric NodeId in namespace 0 that begins every message, and where it ends."""
+    if body[0] == 1 and body[1] == 0:
+        return body[2] | body[3] << 8, 4
+    if body[0] == 0:
+        return body[1], 2
+    if body[0] == 2 and body[1] == body[2] == 0:
+        return int.from_bytes(body[3:7], "little"), 7
+    raise Malformed(_OPERATION, "no message type")
+
+
+def skim(body: bytes, start: int, count: int) -> Layout:
+    """Find every value of an answer of `count` DataValues; Malformed where it does not fit to the byte."""
+    starts, tails, codes, guards, reusable = [], [], [], list(range(start, start + 4)), True
+    try:
+        (found,) = struct.unpack_from("<i", body, start)
+        if found != count:
+            raise Malformed(_OPERATION, f"{found} values instead of {count}")
+        at = start + 4
+        for _ in range(count):
+            mask = body[at]
+            if mask > 0x3F:
+                raise Malformed(_OPERATION, f"DataValue mask {mask:#x} at byte {at}")
+            starts.append(at)
+            at += 1
+            code = 0
+            if mask & HAS_VALUE:
+                code = body[at]
+                at += 1
+                size = SIZES[code]
+                if size < 0:
+                    if code in _LENGTH_PREFIXED:
+                        guards.extend(range(at, at + 4))
+                    else:
+                        reusable = False
+                    at = skip_payload(body, at, code, 0)
+                else:
+                    at += size
+            codes.append(code)
+            tails.append(at)
+            at += _TAIL[mask]
+        at = _skip_array(body, at, _skip_diagnostic_item, 1)
+    except (IndexError, struct.error) as error:
+        raise Malformed(_OPERATION, "ends within a value") from error
+    if at != len(body):
+        raise Malformed(_OPERATION, f"{len(body) - at} bytes do not fit")
+    return _Found(starts, tails, codes, guards, reusable).layout(body, start)
+
+
+@dataclass(slots=True)
+class _Found:
+    """What the walk over an answer noted."""
+
+    starts: list[int]
+    tails: list[int]
+    codes: list[int]
+    guards: list[int]
+    reusable: bool
+
+    def layout(self, body: bytes, start: int) -> Layout:
+        """The same as arrays, with every field's place."""
+        octets = np.frombuffer(body, np.uint8)
+        size = len(body)
+        starts, tails = np.array(self.starts, np.intp), np.array(self.tails, np.intp)
+        codes = np.array(self.codes, np.uint8)
+        masks = octets[starts]
+        has_value = (masks & HAS_VALUE) != 0
+
+        def place(bit: int) -> npt.NDArray[np.intp]:
+            offsets = _PLACES[bit][masks]
+            return np.where(offsets >= 0, tails + offsets, size)
+
+        guard_at = np.concatenate([starts, starts[has_value] + 1, np.array(self.guards, np.intp)])
+        return Layout(
+            size=size, results_at=start, codes=codes,
+            value_at=np.where(has_value & (codes != 0), starts + 2, size), value_end=tails,
+            status_at=place(HAS_STATUS), source_at=place(HAS_SOURCE), source_pico_at=place(HAS_SOURCE_PICO),
+            server_at=place(HAS_SERVER), server_pico_at=place(HAS_SERVER_PICO),
+            guard_at=guard_at, guard=octets[guard_at], reusable=self.reusable,
+        )
+
+
+def skip_payload(body: bytes, at: int, code: int, depth: int) -> int:
+    """Where the payload of a Variant with encoding byte `code` ends (Part 6, clause 5.2.2.16)."""
+    kind = code & 0x3F
+    if kind > 31 or (code & HAS_DIMENSIONS and not code & IS_ARRAY):
+        raise Malformed(_OPERATION, f"Variant type {code:#x} at byte {at - 1}")
+    if not code & IS_ARRAY:
+        return _skip_scalar(body, at, kind, depth)
+    (length,) = struct.unpack_from("<i", body, at)
+    at += 4
+    size = SIZES[kind]
+    if size >= 0:
+        at = _bounded(body, at, max(length, 0) * size)
+    else:
+        for _ in range(length):
+            at = _skip_scalar(body, at, kind, depth + 1)
+    if code & HAS_DIMENSIONS:
+        (dimensions,) = struct.unpack_from("<i", body, at)
+        at = _bounded(body, at + 4, max(dimensions, 0) * 4)
+    return at
+
+
+def _skip_scalar(body: bytes, at: int, kind: int, depth: int) -> int:
+    if depth > DEEPEST:
+        raise Malformed(_OPERATION, "nested too deep")
+    size = SIZES[kind]
+    if size >= 0:
+        return _bounded(body, at, size)
+    if kind in _LENGTH_PREFIXED:
+        return _skip_string(body, at)
+    return _SKIP[Wire(kind)](body, at, depth)
+
+
+def _bounded(body: bytes, at: int, size: int) -> int:
+    if size > LONGEST_VALUE or at + size > len(body):
+        raise Malformed(_OPERATION, "ends within a value")
+    return at + size
+
+
+def _skip_string(body: bytes, at: int) -> int:
+    (length,) = struct.unpack_from("<i", body, at)
+    if length < -1:
+        raise Malformed(_OPERATION, f"length {length} at byte {at}")
+    return _bounded(body, at + 4, max(length, 0))
+
+
+def _skip_array(body: bytes, at: int, skip: Callable[[bytes, int], int], smallest: int) -> int:
+    (length,) = struct.unpack_from("<i", body, at)
+    at += 4
+    if length * smallest > len(body) - at:
+        raise Malformed(_OPERATION, f"array of {length} at byte {at - 4}")
+    for _ in range(length):
+        at = skip(body, at)
+    return at
+
+
+def _skip_node_id(body: bytes, at: int, depth: int = 0, *, expanded: bool = False) -> int:  # noqa: ARG001
+    """Part 6, clauses 5.2.2.9 and 5.2.2.10."""
+    first = body[at]
+    form = first & 0x3F
+    if form > 5 or (first & 0xC0 and not expanded):
+        raise Malformed(_OPERATION, f"NodeId form {first:#x} at byte {at}")
+    at = _skip_string(body, at + 3) if form in (3, 5) else _bounded(body, at, (2, 4, 7, 0, 19)[form])
+    if first & 0x80:
+        at = _skip_string(body, at)
+    return _bounded(body, at, 4) if first & 0x40 else at
+
+
+def _skip_expanded_node_id(body: bytes, at: int, depth: int) -> int:
+    return _skip_node_id(body, at, depth, expanded=True)
+
+
+def _skip_qualified_name(body: bytes, at: int, depth: int) -> int:  # noqa: ARG001
+    return _skip_string(body, at + 2)
+
+
+def _skip_localized_text(body: bytes, at: int, depth: int) -> int:  # noqa: ARG001
+    mask = body[at]
+    if mask > 3:
+        raise Malformed(_OPERATION, f"LocalizedText mask {mask:#x} at byte {at}")
+    at += 1
+    if mask & 1:
+        at = _skip_string(body, at)
+    return _skip_string(body, at) if mask & 2 else at
+
+
+def _skip_extension(body: bytes, at: int, depth: int) -> int:  # noqa: ARG001
+    at = _skip_node_id(body, at)
+    form = body[at]
+    if form > 2:
+        raise Malformed(_OPERATION, f"ExtensionObject form {form:#x} at byte {at}")
+    return _skip_string(body, at + 1) if form else at + 1
+
+
+def _skip_variant(body: bytes, at: int, depth: int) -> int:
+    return skip_payload(body, at + 1, body[at], depth + 1)
+
+
+def _skip_data_value(body: bytes, at: int, depth: int) -> int:
+    mask = body[at]
+    if mask > 0x3F:
+        raise Malformed(_OPERATION, f"DataValue mask {mask:#x} at byte {at}")
+    at += 1
+    if mask & HAS_VALUE:
+        at = _skip_variant(body, at, depth)
+    return _bounded(body, at, _TAIL[mask])
+
+
+def _skip_diagnostic(body: bytes, at: int, depth: int) -> int:
+    """Part 6, clause 5.2.2.12."""
+    mask = body[at]
+    if mask > 0x7F or depth > DEEPEST:
+        raise Malformed(_OPERATION, f"DiagnosticInfo mask {mask:#x} at byte {at}")
+    at = _bounded(body, at + 1, 4 * (mask & 0x0F).bit_count())
+    if mask & 0x10:
+        at = _skip_string(body, at)
+    if mask & 0x20:
+        at = _bounded(body, at, 4)
+    return _skip_diagnostic(body, at, depth + 1) if mask & 0x40 else at
+
+
+def _skip_diagnostic_item(body: bytes, at: int) -> int:
+    return _skip_diagnostic(body, at, 0)
+
+
+_SKIP = {
+    Wire.NODEID: _skip_node_id,
+    Wire.EXPANDEDNODEID: _skip_expanded_node_id,
+    Wire.QUALIFIEDNAME: _skip_qualified_name,
+    Wire.LOCALIZEDTEXT: _skip_localized_text,
+    Wire.EXTENSIONOBJECT: _skip_extension,
+    Wire.DATAVALUE: _skip_data_value,
+    Wire.VARIANT: _skip_variant,
+    Wire.DIAGNOSTICINFO: _skip_diagnostic,
+}

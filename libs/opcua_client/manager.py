@@ -1,0 +1,175 @@
+"""OpcUaClientManager: every server of one or more endpoint files, polled into the segments of one service."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from acquisition import HEARTBEAT_SECONDS, Health, Publisher, system_points
+from endpoint_config import OpcUaNode, OpcUaServer, load_opcua
+from process_image import Point, Writer
+
+from opcua_client.datatypes import image_points, interval_of
+from opcua_client.keeper import QUICK_PAUSE
+from opcua_client.poller import ServerPoller
+from opcua_client.schedule import stagger
+
+ATTEMPTS_PER_SECOND = 100
+"""Connection attempts of all dead servers together, about."""
+Paths = str | Path | Sequence[str | Path]
+
+
+class OpcUaClientManager:
+    """Polls OPC UA servers; a Producer (see acquisition.Producer) and the public face of this package."""
+
+    service = "opcua"
+
+    def __init__(self, xml_config_path: Paths, xsd_path: str | Path | None = None, *, interval: float = 1.0) -> None:
+        """`xml_config_path`: one endpoint file or several; `xsd_path` None = the shipped schema.
+
+        `interval` (s) is the scan class that points without one show; `periodic_read` says how often they are polled.
+        """
+        single = isinstance(xml_config_path, (str, Path))
+        self._files = [Path(xml_config_path)] if single else [Path(p) for p in xml_config_path]  # type: ignore[arg-type, union-attr]
+        self._xsd = Path(xsd_path) if xsd_path is not None else None
+        self._interval = interval
+        self._servers: tuple[OpcUaServer, ...] = ()
+        self._points: tuple[Point, ...] = ()
+        self._pollers: list[ServerPoller] = []
+        self._stop = threading.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._wake = asyncio.Event()
+        self._ended = asyncio.Event()
+
+    @classmethod
+    def of(cls, servers: Sequence[OpcUaServer], *, interval: float = 1.0) -> OpcUaClientManager:
+        """A manager for models that are at hand already."""
+        manager = cls((), interval=interval)
+        manager._take(tuple(servers))
+        return manager
+
+    def parse_clients(self) -> tuple[OpcUaServer, ...]:
+        """Read and check the files; ConfigError (endpoint_config) with every fault where they can't be used."""
+        self._take(load_opcua(self._files, self._xsd))
+        return self._servers
+
+    def _take(self, servers: tuple[OpcUaServer, ...]) -> None:
+        self._servers = servers
+        self._points = tuple(
+            point for server in servers
+            for point in (*image_points(server, self._interval), *system_points(server.alias))
+        )
+
+    @property
+    def servers(self) -> tuple[OpcUaServer, ...]:
+        """What the files say, one entry for each server."""
+        return self._servers
+
+    @property
+    def points(self) -> tuple[Point, ...]:
+        """Every point that is published, system points included; complete after `parse_clients`."""
+        return self._points
+
+    def start_clients(self) -> None:
+        """Get ready; connections are made by `periodic_read`, and a server that is down is no error."""
+        self._stop.clear()
+
+    def periodic_read(self, interval: float, shm_list: Sequence[Writer], semaphore_list: Sequence[Any]) -> None:
+        """Poll and publish until `stop_clients`; `interval` (s) is for nodes whose file names none, 0 = back to back.
+
+        `shm_list` holds the writers and `semaphore_list` the semaphores that guard them, pair by pair. Runs in any
+        thread. ValueError where a writer holds a point that is not among `points`.
+        """
+        _quiet_library()
+        publisher = Publisher(self._points, shm_list, semaphore_list)
+        loop = asyncio.new_event_loop()
+        self._loop = loop
+        try:
+            loop.run_until_complete(self._run(interval, publisher))
+        finally:
+            self._loop = None
+            self._pollers = []
+            _wind_up(loop)
+
+    async def _run(self, interval: float, publisher: Publisher) -> None:
+        self._wake, self._ended = asyncio.Event(), asyncio.Event()
+        self._pollers = self._make_pollers(interval, publisher)
+        tasks = [asyncio.ensure_future(poller.run()) for poller in self._pollers]
+        tasks.append(asyncio.ensure_future(self._publish(publisher)))
+        stopped = asyncio.ensure_future(self._stopped())
+        try:
+            done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
+        finally:
+            for task in [stopped, *tasks]:
+                task.cancel()
+            await asyncio.gather(stopped, *tasks, return_exceptions=True)
+
+    def _make_pollers(self, interval: float, publisher: Publisher) -> list[ServerPoller]:
+        quick = max(QUICK_PAUSE, len(self._servers) / ATTEMPTS_PER_SECOND)
+        pollers = []
+        for index, server in enumerate(self._servers):
+            poller = ServerPoller(server, publisher, self._wake.set, quick_pause=quick)
+            classes: dict[float, list[OpcUaNode]] = {}
+            for node in server.nodes:
+                classes.setdefault(interval_of(node, server, interval), []).append(node)
+            for seconds, nodes in classes.items():
+                poller.add_group(seconds, stagger(index, seconds), nodes)
+            pollers.append(poller)
+        return pollers
+
+    async def _publish(self, publisher: Publisher) -> None:
+        """Publish what a turn of the loop brought, once; and the heartbeat where it brought nothing."""
+        while True:
+            publisher.flush()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(HEARTBEAT_SECONDS * 0.9):
+                    await self._wake.wait()
+            self._wake.clear()
+
+    async def _stopped(self) -> None:
+        """End when `stop_clients` was called, from wherever; perhaps before the loop ran."""
+        if not self._stop.is_set():
+            await self._ended.wait()
+
+    def health(self) -> Health:
+        """How many servers answer now, and what a person should know."""
+        pollers = list(self._pollers)
+        connected = sum(poller.status.connected for poller in pollers)
+        down = [poller.status.last_error for poller in pollers if not poller.status.connected]
+        return Health(devices=len(self._servers), connected=connected, running=self._loop is not None,
+                      message=next((text for text in down if text), ""))
+
+    def stop_clients(self) -> None:
+        """End `periodic_read` from any thread or signal handler; sessions are closed, within two seconds."""
+        self._stop.set()
+        loop = self._loop
+        if loop is not None:
+            with suppress(RuntimeError):  # the loop has just ended by itself
+                loop.call_soon_threadsafe(self._ended.set)
+
+
+def _wind_up(loop: asyncio.AbstractEventLoop) -> None:
+    """End what the library left running, and the loop."""
+    try:
+        left = asyncio.all_tasks(loop)
+        for task in left:
+            task.cancel()
+        if left:
+            loop.run_until_complete(asyncio.wait(left, timeout=0.2))
+        loop.run_until_complete(loop.shutdown_asyncgens())
+    finally:
+        loop.close()
+
+
+def _quiet_library() -> None:
+    """What the library would log is told in `$last_error`; who wants it all the same sets a level of his own."""
+    logger = logging.getLogger("asyncua")
+    if logger.level == logging.NOTSET:
+        logger.setLevel(logging.CRITICAL + 1)

@@ -1,0 +1,37 @@
+"""StatusCodes that this service sets beside those of `process_image.quality` (OPC UA Part 4, clause 7.39)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+BAD_OUT_OF_RANGE: Final = 0x803C0000
+BAD_TYPE_MISMATCH: Final = 0x80740000
+BAD_CONFIGURATION_ERROR: Final = 0x80890000
+BAD_SECURITY_CHECKS_FAILED: Final = 0x80130000
+BAD_CERTIFICATE_INVALID: Final = 0x80120000
+BAD_CERTIFICATE_TIME_INVALID: Final = 0x80140000
+BAD_CERTIFICATE_URI_INVALID: Final = 0x80170000
+BAD_CERTIFICATE_UNTRUSTED: Final = 0x801A0000
+
+SESSION_GONE: Final = frozenset([
+    0x80250000,  # BadSessionIdInvalid
+    0x80260000,  # BadSessionClosed
+    0x80270000,  # BadSessionNotActivated
+    0x80220000,  # BadSecureChannelIdInvalid
+    0x80860000,  # BadSecureChannelClosed
+    0x80870000,  # BadSecureChannelTokenUnknown
+    0x80550000,  # BadSecurityPolicyRejected
+    0x80130000,  # BadSecurityChecksFailed
+    0x80200000,  # BadIdentityTokenInvalid
+])
+"""Answers after which only a new session helps."""
+
+TOO_MUCH: Final = frozenset([
+    0x80100000,  # BadTooManyOperations
+    0x80080000,  # BadEncodingLimitsExceeded
+    0x80B80000,  # BadRequestTooLarge
+    0x80B90000,  # BadResponseTooLarge
+    0x80800000,  # BadTcpMessageTooLarge
+    0x80030000,  # BadOutOfMemory
+])
+"""Answers after which half as much is asked for."""

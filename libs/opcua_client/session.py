@@ -1,0 +1,108 @@
+"""From an entry of the endpoint file to a session that can be read: discover, choose, trust, open, activate."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from endpoint_config import OpcUaServer
+
+from opcua_client.certificates import Identity, application_uris, first_certificate, load_certificate, load_identity
+from opcua_client.channel import Channel
+from opcua_client.endpoints import NONE, Endpoint, Token, address, choose, policy_uri
+from opcua_client.errors import Misconfigured, Untrusted
+from opcua_client.trust import check_server_certificate
+
+NAMESPACE_ARRAY = "i=2255"
+MAX_NODES_PER_READ = "i=11705"
+CLOSE_SECONDS = 0.8
+"""For the polite end of a session; two of them fit into the two seconds in which everything must end."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Session:
+    """An active session and what its server says of itself."""
+
+    channel: Channel
+    namespaces: tuple[str, ...]
+    """NamespaceArray: URI by index."""
+    max_nodes: int
+    """MaxNodesPerRead, 0 = no limit."""
+
+    async def close(self, seconds: float = CLOSE_SECONDS) -> None:
+        """End it politely within `seconds`, else at once."""
+        await self.channel.close(seconds)
+
+
+async def open_session(server: OpcUaServer, *, connect_timeout: float, patience: float) -> Session:
+    """Open a session exactly as the entry says; every failure is an OpcUaError with a reason.
+
+    Discovery and session go to the configured host and port, whatever URL the server tells.
+    """
+    _, _, url = address(server.url)
+    secured = not policy_uri(server).endswith("#" + NONE)
+    identity = _identity(server) if secured else None
+    if server.server_certificate is not None:
+        load_certificate(server.server_certificate)  # a file that is missing is told before the server is asked
+    channel = Channel(url, connect_timeout=connect_timeout, patience=patience)
+    try:
+        await channel.open(NONE, 1, application_uri=_application_uri(server, identity))
+        endpoint, token = choose(server, await channel.endpoints())
+        if secured:
+            await channel.close(CLOSE_SECONDS)
+            channel = Channel(url, connect_timeout=connect_timeout, patience=patience)
+            await _secure(channel, server, endpoint, identity)
+        return await _activate(channel, server, endpoint, token)
+    except BaseException:
+        channel.abort()
+        raise
+
+
+def _identity(server: OpcUaServer) -> Identity:
+    if server.client_certificate is None or server.client_private_key is None:
+        raise Misconfigured("client certificate", f"{server.security_policy} needs client_certificate and "
+                            "client_private_key", "name both in the security element")
+    return load_identity(server.client_certificate, server.client_private_key)
+
+
+def _application_uri(server: OpcUaServer, identity: Identity | None) -> str:
+    """The file's URI, else the first one in the client certificate."""
+    if server.client_app_uri or identity is None:
+        return server.client_app_uri
+    return next(iter(application_uris(identity.certificate)), "")
+
+
+async def _secure(channel: Channel, server: OpcUaServer, endpoint: Endpoint, identity: Identity | None) -> None:
+    certificate = check_server_certificate(server, endpoint)
+    await channel.open(endpoint.policy.rpartition("#")[2], endpoint.mode, server=certificate, identity=identity,
+                       application_uri=_application_uri(server, identity))
+
+
+async def _activate(channel: Channel, server: OpcUaServer, endpoint: Endpoint, token: Token) -> Session:
+    promised = await channel.create_session()
+    presented = channel.server_certificate
+    wanted = replace(endpoint, certificate=_leaf(endpoint.certificate))
+    if not any(wanted.matches(replace(e, certificate=_leaf(e.certificate))) for e in promised):
+        raise Untrusted("create session", "the session's endpoints are not those of discovery",
+                        "somebody on the way may have changed them")
+    if server.server_certificate is not None and endpoint.policy.endswith("#" + NONE):
+        check_server_certificate(server, replace(endpoint, certificate=presented))
+    password = server.password.reveal() if server.password is not None else ""
+    await channel.activate(token, server.username, password)
+    try:
+        namespaces, limit = await channel.read_now([NAMESPACE_ARRAY, MAX_NODES_PER_READ])
+    except BaseException:
+        await channel.close(CLOSE_SECONDS)
+        raise
+    return Session(channel=channel, namespaces=_texts(namespaces), max_nodes=limit if isinstance(limit, int) else 0)
+
+
+def _leaf(certificate: bytes) -> bytes:
+    try:
+        return first_certificate(certificate)
+    except ValueError:
+        return certificate
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    return tuple(str(text) for text in value) if isinstance(value, list) else ()
