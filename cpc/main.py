@@ -95,8 +95,16 @@ def main(
     except (ConfigError, service.Refused) as error:
         _report(str(error))
         return 1
+    return run_threads(chosen, duration=duration, stop=stop, on_ready=on_ready)
+
+
+def run_threads(
+    services: Sequence[Settings], *, duration: float | None = None, wait: float = 0.0, stop: Stop | None = None,
+    on_ready: Callable[[], None] = lambda: None,
+) -> int:
+    """What `main()` does once the settings are known; waits up to `wait` seconds for the endpoint files to appear."""
     with _signals_stop(stop) as stopping:
-        crew = _Crew(chosen, stopping, on_ready)
+        crew = _Crew(services, stopping, on_ready, wait)
         return crew.run(duration)
 
 
@@ -107,6 +115,7 @@ class _Crew:
     settings: Sequence[Settings]
     stopping: Stop
     on_ready: Callable[[], None]
+    wait: float
     failed: bool = False
     ready: int = 0
 
@@ -130,6 +139,9 @@ class _Crew:
         from cpc import service
 
         try:
+            if self.wait and not service.wait_for_files(settings.files, self.wait, self.stopping):
+                self.failed = not self.stopping.requested
+                return
             service.serve(settings, self.stopping, self._one_ready)
         except (ConfigError, service.Refused) as error:
             self.failed = True

@@ -10,7 +10,8 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import IO
 
 _PR_SET_PDEATHSIG = 1
@@ -63,6 +64,21 @@ def spawn(
     environment = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **os.environ}
     return subprocess.Popen(argv, stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=tuple(keep),
                             process_group=0, env=environment)
+
+
+@contextmanager
+def companion(argv: Sequence[str], grace: float = 0.3) -> Iterator[subprocess.Popen[bytes]]:
+    """A process that lives while this is entered, and no longer than we do; `--parent PID` is put behind `argv`."""
+    process = spawn([*argv, "--parent", str(os.getpid())])
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(grace)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 def describe_end(status: int) -> str:

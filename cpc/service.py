@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from endpoint_config import Audience, Partition, Service, load_partition
+from endpoint_config import Audience, ConfigError, Fault, Partition, Service, load, load_partition
 
 from cpc.logs import event
 from cpc.names import DEFAULT_CONFIG, SERVICES, segment_name, semaphore_name
@@ -87,6 +87,8 @@ class Settings:
     kind: str
     """`modbus` or `opcua`."""
     files: tuple[Path, ...]
+    config: Path | None = None
+    """The partition file that says who may read what; None = the defaults."""
     xsd: Path | None = None
     namespace: str = ""
     interval: float = 1.0
@@ -122,7 +124,7 @@ def settings_for(
     if not chosen:
         raise Refused(f"{partition.file}:0: no {kind} files to run; name some in a <service>, or as arguments")
     return Settings(
-        kind=kind, files=chosen,
+        kind=kind, files=chosen, config=None if partition.file == Path() else partition.file,
         namespace=partition.namespace if namespace is None else namespace,
         interval=partition.interval if interval is None else interval,
         audiences=said.audiences, journal_entries=said.journal_entries, repair_after=said.repair_after,
@@ -147,6 +149,26 @@ def all_settings(
                      partition=partition or Partition(services=(Service(kind=kind),)))
         for kind in kinds
     )
+
+
+def check_files(services: Sequence[Settings]) -> int:
+    """Read every endpoint file once, before anything starts; returns the number of warnings.
+
+    Raises ConfigError with the faults of all files.
+    """
+    faults: list[Fault] = []
+    warnings = 0
+    for settings in services:
+        for path in settings.files:
+            file = load(path)
+            faults += file.faults
+            warnings += len(file.warnings)
+            if not file.faults and file.kind != settings.kind:
+                faults.append(Fault(file=path, line=1, message=f"is a {file.kind} file; a {settings.kind} endpoint "
+                                    "file is needed here"))
+    if faults:
+        raise ConfigError(tuple(faults))
+    return warnings
 
 
 def import_manager(kind: str) -> type[Any]:

@@ -173,7 +173,7 @@ class Supervisor:
 
     def _ended(self, child: _Child, status: int) -> None:
         name = child.command.name
-        if status == REFUSED and not child.ever_ready:
+        if not child.ever_ready and (status == REFUSED or child.command.helper):
             self._refused = True
             event(_log, logging.ERROR, "can't run, so nothing does", service=name, status=describe_end(status))
         elif child.command.helper:

@@ -76,6 +76,12 @@ def _port(text: str) -> int:
     raise argparse.ArgumentTypeError(f"{text!r} is no port; 0 (any free one) to 65535 is allowed")
 
 
+def _days(text: str) -> int:
+    if text.isdecimal() and 1 <= int(text) <= 36500:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of days; 1 to 36500 is allowed")
+
+
 def _namespace(text: str) -> str:
     if not text or NAMESPACE.fullmatch(text):
         return text
@@ -197,7 +203,7 @@ def _certs(commands: Commands) -> None:
     make.add_argument("--uri", help="application URI, as `client_app_uri` says (default: urn:HOST:NAME)")
     make.add_argument("--host", action="append", default=[],
                       help="host name or address in the certificate (may be given again; default: this host)")
-    make.add_argument("--days", type=int, default=825, help="days that it is valid (default: 825)")
+    make.add_argument("--days", type=_days, default=825, help="days that it is valid (default: 825)")
     make.add_argument("--force", action="store_true", help="overwrite a key and certificate that are there")
 
 

@@ -1,0 +1,50 @@
+"""Loading files for commands that need them all to be right."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from endpoint_config import ConfigError, ModbusServer, OpcUaServer, Partition, load, load_modbus, load_opcua
+
+from cpc.commandline.errors import CommandError
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoints:
+    """What some files hold, by kind."""
+
+    modbus: tuple[ModbusServer, ...] = ()
+    opcua: tuple[OpcUaServer, ...] = ()
+    partition: Partition | None = None
+    """The last partition file among them."""
+
+
+def load_endpoints(paths: Sequence[Path]) -> Endpoints:
+    """The servers of endpoint files of either kind, and of those that partition files name.
+
+    CommandError with every fault where there is one.
+    """
+    by_kind: dict[str, list[Path]] = {"modbus": [], "opcua": []}
+    partition: Partition | None = None
+    faults: list[str] = []
+    for path in paths:
+        file = load(path)
+        faults += [str(fault) for fault in file.faults]
+        if file.partition is not None:
+            partition = file.partition
+            for service in partition.services:
+                by_kind[service.kind] += service.files
+        elif file.kind in by_kind:
+            by_kind[file.kind].append(path)
+    if faults:
+        raise CommandError("\n".join(faults))
+    try:
+        return Endpoints(
+            load_modbus(by_kind["modbus"]) if by_kind["modbus"] else (),
+            load_opcua(by_kind["opcua"]) if by_kind["opcua"] else (),
+            partition,
+        )
+    except ConfigError as error:
+        raise CommandError(str(error)) from error

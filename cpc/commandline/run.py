@@ -1,0 +1,105 @@
+"""`cpc run`: the partition, each service a process of its own under a supervisor."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import tempfile
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from endpoint_config import ConfigError
+
+from cpc import logs, processes
+from cpc.commandline.errors import CommandError, Exit
+from cpc.monitor import Monitor
+from cpc.service import Refused, Settings, all_settings, check_files
+from cpc.supervisor import Command, Supervisor
+
+SIMULATOR_SECONDS = 20.0
+"""How long a service waits for the endpoint file of its simulated devices."""
+
+_log = logging.getLogger("run")
+
+
+def run(args: Namespace) -> int:
+    """Check every file, then start, supervise and end the services."""
+    if args.config is not None and (args.modbus or args.opcua):
+        raise CommandError("cpc run: --config and --modbus/--opcua exclude each other; give one or the other",
+                           Exit.USAGE)
+    processes.die_with(args.parent)
+    try:
+        services = all_settings(args.modbus, args.opcua, args.config, namespace=args.namespace,
+                                interval=args.interval)
+        warnings = check_files(services)
+    except (ConfigError, Refused) as error:
+        raise CommandError(str(error)) from error
+    logs.set_up(args.log_level, traceback=args.debug)
+    if warnings:
+        logs.event(_log, logging.WARNING, "files have warnings, `cpc check` shows them", warnings=warnings)
+    with _endpoint_files(args, services) as files:
+        if args.threads:
+            return _run_threads(args, services, files)
+        return _run_processes(args, services, files)
+
+
+@contextlib.contextmanager
+def _endpoint_files(args: Namespace, services: Sequence[Settings]) -> Iterator[dict[str, list[Path]]]:
+    """For each service the files that it polls: the user's own, or the simulators', in a folder made with mode 0700."""
+    if not args.simulate:
+        yield {settings.kind: list(settings.files) for settings in services}
+        return
+    with tempfile.TemporaryDirectory(prefix="cpc-run-") as folder:
+        yield {settings.kind: [Path(folder) / f"{settings.kind}.xml"] for settings in services}
+
+
+def _run_processes(args: Namespace, services: Sequence[Settings], files: dict[str, list[Path]]) -> int:
+    commands = [*_simulators(args, services, files), *(_service(args, s, files[s.kind]) for s in services)]
+    supervisor = Supervisor(commands)
+    monitor = Monitor({s.kind: s.segments for s in services}, restart=supervisor.kill)
+    supervisor.on_tick = monitor.tick
+    try:
+        return supervisor.run(args.duration)
+    finally:
+        monitor.close()
+        if not args.keep:
+            monitor.remove_segments()
+
+
+def _service(args: Namespace, settings: Settings, files: Sequence[Path]) -> Command:
+    """The command line of one service; `=` because a file's name may begin with a dash."""
+    argv = [f"--file={file}" for file in files]
+    if settings.config is not None:
+        argv.append(f"--config={settings.config}")
+    argv += [f"--namespace={settings.namespace}", f"--interval={settings.interval!r}",
+             f"--log-level={args.log_level}", "--keep"]
+    argv += ["--force"] * args.force + ["--debug"] * args.debug
+    if args.simulate:
+        argv.append(f"--wait={SIMULATOR_SECONDS}")
+    return Command(name=settings.kind, argv=tuple(processes.python("cpc.main", settings.kind, *argv)))
+
+
+def _simulators(args: Namespace, services: Sequence[Settings], files: dict[str, list[Path]]) -> list[Command]:
+    if not args.simulate:
+        return []
+    return [
+        Command(
+            name=f"{s.kind}-simulator", helper=True,
+            argv=tuple(processes.python("cpc.simulators.process", s.kind, f"--output={files[s.kind][0]}",
+                                        f"--log-level={args.log_level}", *(f"--file={file}" for file in s.files))),
+        )
+        for s in services
+    ]
+
+
+def _run_threads(args: Namespace, services: Sequence[Settings], files: dict[str, list[Path]]) -> int:
+    """Both services in this process; simulated devices stay processes, or they would hold up the polling."""
+    from cpc.main import run_threads
+
+    polled = [replace(s, files=tuple(files[s.kind]), force=args.force, unlink=not args.keep) for s in services]
+    with contextlib.ExitStack() as stack:
+        for command in _simulators(args, services, files):
+            stack.enter_context(processes.companion(command.argv))
+        return run_threads(polled, duration=args.duration, wait=SIMULATOR_SECONDS if args.simulate else 0.0)
