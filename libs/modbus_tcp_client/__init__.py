@@ -1,1 +1,34 @@
-"""Stand-alone library of the CPC partition."""
+"""Modbus TCP: a poll engine for fleets of devices, and a synchronous client for one."""
+
+from modbus_tcp_client.client import ModbusTCPClient
+from modbus_tcp_client.decode import DecodePlan
+from modbus_tcp_client.errors import (
+    ModbusConnectionError,
+    ModbusError,
+    ModbusExceptionError,
+    ModbusMalformedError,
+    ModbusTimeout,
+)
+from modbus_tcp_client.manager import ModbusClientManager
+from modbus_tcp_client.plan import PlanError, Request, plan, split
+from modbus_tcp_client.points import effective_datatype, image_points, image_type, is_text, scan_class
+
+__all__ = [
+    "DecodePlan",
+    "ModbusClientManager",
+    "ModbusConnectionError",
+    "ModbusError",
+    "ModbusExceptionError",
+    "ModbusMalformedError",
+    "ModbusTCPClient",
+    "ModbusTimeout",
+    "PlanError",
+    "Request",
+    "effective_datatype",
+    "image_points",
+    "image_type",
+    "is_text",
+    "plan",
+    "scan_class",
+    "split",
+]

@@ -1,0 +1,234 @@
+"""The loop of the poll engine: one thread, one epoll, one heap of deadlines, no object made for a request.
+
+Answers are copied to the matrix of their fleet as they come; what is complete is decoded and published together,
+at most once a millisecond.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import threading
+import time
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from acquisition import Publisher
+from endpoint_config.models import ModbusPoint, ModbusServer
+from process_image.quality import BAD_INTERNAL_ERROR
+
+from modbus_tcp_client.decode import DecodePlan
+from modbus_tcp_client.failure import internal
+from modbus_tcp_client.fleet import Fleet
+from modbus_tcp_client.link import Link
+from modbus_tcp_client.points import scan_class
+from modbus_tcp_client.poll import Poll
+from modbus_tcp_client.resolve import Resolver
+from modbus_tcp_client.timers import Timers
+from modbus_tcp_client.unit import Unit
+
+IDLE_SECONDS = 0.2
+"""Longest sleep; the heartbeat of the segments is written at least this often (it is due each 0.25 s)."""
+COALESCE_NS = 1_000_000
+"""Answers that come within this time of a publish are decoded and published together."""
+RECEIVE_BYTES = 65536
+GOLDEN = 0.6180339887498949
+"""Multiples of it, modulo 1, spread any number of phases evenly."""
+CONNECT_SPACING = 200_000
+"""Nanoseconds between the first connection attempts, so that a thousand do not overrun a listener's backlog."""
+
+Key = tuple[Any, ...]
+
+
+class Engine:
+    """Polls all servers and publishes, until stopped; everything but `stop` belongs to the thread of `run`."""
+
+    def __init__(self, servers: Sequence[ModbusServer], publisher: Publisher, *, interval: float,
+                 label: float) -> None:
+        """`interval` (s) is for points whose file names none; their blocks are labelled as `label` in the image."""
+        self.publisher = publisher
+        self.timers = Timers()
+        self.buffer = memoryview(bytearray(RECEIVE_BYTES))
+        self._epoll = select.epoll()
+        self._bell = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        weakref.finalize(self, os.close, self._bell)  # not earlier: a late `stop` must not write to a foreign file
+        self._epoll.register(self._bell, select.EPOLLIN)
+        self.resolver = Resolver(self._ring)
+        self._sockets: dict[int, Link] = {}
+        self._stop = threading.Event()
+        self._completed: list[Poll] = []
+        self._fleets: list[Fleet] = []
+        self._pressing = False
+        self._flushed = 0
+        self.units = tuple(Unit(self, server, publisher.status(server.alias)) for server in servers)
+        for unit in self.units:
+            unit.polls = self._polls(unit, interval, label)
+        self.links = self._make_links()
+        self._make_fleets()
+
+    # ------------------------------------------------------------ building
+
+    def _polls(self, unit: Unit, interval: float, label: float) -> list[Poll]:
+        server = unit.server
+        classes: dict[tuple[float, float], list[ModbusPoint]] = {}
+        for point in server.points:
+            key = scan_class(point, server, interval), scan_class(point, server, label)
+            classes.setdefault(key, []).append(point)
+        polls = []
+        for (seconds, name), points in classes.items():
+            rows = np.array([self.publisher.index[f"{server.alias}/{p.name}"] for p in points], np.intp)
+            block = self.publisher.block(server.alias, name).index
+            polls.append(Poll(self, unit, points=points, rows=rows, block=block, interval=seconds))
+        return polls
+
+    def _make_links(self) -> tuple[Link, ...]:
+        groups: dict[tuple[str, int], list[Unit]] = {}
+        for unit in self.units:
+            groups.setdefault((unit.server.ipaddr, unit.server.port), []).append(unit)
+        links = []
+        for (host, port), units in groups.items():
+            link = Link(self, host, port, units)
+            for unit in units:
+                unit.link = link
+            links.append(link)
+        return tuple(links)
+
+    def _make_fleets(self) -> None:
+        """Polls that are decoded alike, in the order of their rows, so that side by side stays side by side."""
+        groups: dict[Key, list[Poll]] = {}
+        for unit in self.units:
+            for poll in unit.polls:
+                groups.setdefault(_decode_key(poll), []).append(poll)
+        for polls in groups.values():
+            polls.sort(key=lambda poll: int(poll.rows[0]))
+            self._join(polls)
+
+    def _join(self, polls: Sequence[Poll]) -> None:
+        first = polls[0]
+        rows = np.array([poll.rows for poll in polls])
+        fleet = Fleet(DecodePlan(first.points, first.requests), first.requests, rows, self.publisher)
+        for member, poll in enumerate(polls):
+            poll.join(fleet, member)
+
+    def assign(self, poll: Poll) -> None:
+        """A poll's requests have changed: it becomes a fleet of its own."""
+        if poll.unsettled:
+            self.flush()
+        self._join([poll])
+
+    # ------------------------------------------------------------ running
+
+    def run(self) -> None:
+        """Poll until `stop`; closes every connection at the end."""
+        try:
+            self._start(time.monotonic_ns())
+            while not self._stop.is_set():
+                self._turn()
+        finally:
+            for link in self.links:
+                link.close()
+            self._epoll.close()
+
+    def stop(self) -> None:
+        """End `run` soon; from any thread or signal handler."""
+        self._stop.set()
+        self._ring()
+
+    def _ring(self) -> None:
+        os.eventfd_write(self._bell, 1)
+
+    def _start(self, now: int) -> None:
+        number = 0
+        for place, link in enumerate(self.links):
+            self.timers.at(now + place * CONNECT_SPACING, link.connect, link)
+            for unit in link.units:
+                for poll in unit.polls:
+                    number += 1
+                    poll.start(now + round(poll.interval * (1 + number * GOLDEN % 1.0)))
+
+    def _turn(self) -> None:
+        now = time.monotonic_ns()
+        self.timers.fire(now)
+        if (self._completed or self._pressing) and now - self._flushed >= COALESCE_NS:
+            self.flush()
+        longest = 0.001 if self._completed or self._pressing else IDLE_SECONDS
+        for descriptor, _ in self._epoll.poll(self.timers.wait(time.monotonic_ns(), longest)):
+            link = self._sockets.get(descriptor)
+            if link is not None:
+                try:
+                    link.ready()
+                except Exception as fault:  # noqa: BLE001 - here a device's task ends; the others go on
+                    link.break_down(fault, now)
+            elif descriptor == self._bell:
+                os.eventfd_read(self._bell)
+                self.resolver.deliver()
+        now = time.monotonic_ns()
+        idle = now - self._flushed
+        if idle >= IDLE_SECONDS * 1e9 or (idle >= COALESCE_NS and (self._completed or self._pressing)):
+            self.flush()
+
+    # ------------------------------------------------------------ for links and polls
+
+    def watch(self, descriptor: int, link: Link, events: int) -> None:
+        """Have `link.ready` called for a socket."""
+        if descriptor in self._sockets:
+            self._epoll.modify(descriptor, events)
+        else:
+            self._epoll.register(descriptor, events)
+        self._sockets[descriptor] = link
+
+    def unwatch(self, descriptor: int) -> None:
+        """Forget a socket before it is closed."""
+        if self._sockets.pop(descriptor, None) is not None:
+            self._epoll.unregister(descriptor)
+
+    def touch(self, block: int, next_due: int) -> None:
+        """Have a block published soon."""
+        self.publisher.touch(block, next_due)
+        self._pressing = True
+
+    def press(self) -> None:
+        """Have a changed status published soon."""
+        self._pressing = True
+
+    def complete(self, poll: Poll) -> None:
+        """All answers of a poll are there."""
+        self._completed.append(poll)
+        if poll.fleet.complete(poll.member):
+            self._fleets.append(poll.fleet)
+
+    def _fail_fleet(self, fleet: Fleet, fault: Exception) -> None:
+        for poll in self._completed:
+            if poll.fleet is fleet:
+                text = internal(fault).text(poll.unit.server.alias, "decode", poll.requests[0].address)
+                poll.unit.status.note_failure(text)
+                self.publisher.fail(poll.rows, BAD_INTERNAL_ERROR, time.time_ns())
+
+    def flush(self) -> None:
+        """Decode what is complete, and publish everything that changed."""
+        fleets, self._fleets = self._fleets, []
+        for fleet in fleets:
+            try:
+                fleet.settle()
+            except Exception as fault:  # noqa: BLE001 - here the task of some devices ends; the others go on
+                self._fail_fleet(fleet, fault)
+        now = time.monotonic_ns()
+        touch = self.publisher.touch
+        for poll in self._completed:
+            poll.unsettled = False
+            touch(poll.block, poll.promise or now + poll.unit.timeout)
+        self._completed.clear()
+        self._pressing = False
+        self.publisher.flush()
+        self._flushed = now
+
+
+def _decode_key(poll: Poll) -> Key:
+    """What two polls must share to be decoded in one step."""
+    return poll.requests, tuple(
+        (p.read_function, p.address, p.registers, p.bit, p.bits, p.datatype, p.order, p.scale, p.valueoffset,
+         p.scalefactor, p.minimum, p.maximum, p.invalid, p.invalid_nan)
+        for p in poll.points
+    )

@@ -1,0 +1,107 @@
+"""What can go wrong with a request, as a quality and as words: the one table from Modbus to OPC UA status codes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from modbus_frames import exception_name
+from process_image import quality
+
+OPERATIONS = {
+    1: "read coils",
+    2: "read discrete inputs",
+    3: "read holding registers",
+    4: "read input registers",
+    5: "write single coil",
+    6: "write single register",
+    15: "write multiple coils",
+    16: "write multiple registers",
+}
+"""Names of the function codes (MODBUS Application Protocol V1.1b3, clause 6)."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Failure:
+    """Why a request brought no value."""
+
+    quality: int
+    """OPC UA StatusCode that the points get."""
+    what: str
+    """What happened."""
+    todo: str
+    """What a person can do about it."""
+    exception: int = 0
+    """Modbus exception code, 0 where it was none."""
+    silent: bool = False
+    """Whether it means that the unit does not answer: a timeout, or a gateway that says so (0A, 0B)."""
+
+    def text(self, device: str, operation: str, address: int | str) -> str:
+        """The form of every error: `device: operation address: what; what to do`."""
+        return f"{device}: {operation} {address}: {self.what}; {self.todo}"
+
+
+# exception code -> quality, what to do
+_EXCEPTIONS: dict[int, tuple[int, str]] = {
+    0x01: (quality.BAD_NOT_SUPPORTED, "the device does not know this function; choose another table"),
+    0x02: (quality.BAD_NODE_ID_UNKNOWN, "the device has no such register; check address, quantity and addressing"),
+    0x03: (quality.BAD_INVALID_ARGUMENT, "the device does not allow this quantity; lower max_registers"),
+    0x04: (quality.BAD_DEVICE_FAILURE, "look at the device"),
+    0x05: (quality.BAD_WAITING_FOR_RESPONSE, "the device needs longer; poll it less often"),
+    0x06: (quality.BAD_RESOURCE_UNAVAILABLE, "the device is busy; poll it less often or set delay"),
+    0x08: (quality.BAD_DATA_LOST, "the device's memory has a parity error; look at the device"),
+    0x0A: (quality.BAD_NOT_CONNECTED, "the gateway has no path to the unit; check the gateway and unit_id"),
+    0x0B: (quality.BAD_NO_COMMUNICATION, "the unit behind the gateway does not answer; check unit_id and the bus"),
+}
+
+
+GATEWAY = frozenset([0x0A, 0x0B])
+"""Exceptions that a gateway sends for a unit that it can't reach."""
+
+
+def from_exception(code: int) -> Failure:
+    """The failure that an exception answer stands for; codes of no standard are BadInternalError."""
+    status, todo = _EXCEPTIONS.get(code, (quality.BAD_INTERNAL_ERROR, "see the device's manual for this code"))
+    return Failure(quality=status, what=f"exception {code:02X} ({exception_name(code)})", todo=todo, exception=code,
+                   silent=code in GATEWAY)
+
+
+def malformed(what: str) -> Failure:
+    """An answer that is none, or answers something else."""
+    return Failure(quality=quality.BAD_DECODING_ERROR, what=what, todo="check the device or gateway for faulty frames")
+
+
+def no_connection(what: str, todo: str = "check address, port, cable and power") -> Failure:
+    """No way to the device."""
+    return Failure(quality=quality.BAD_COMMUNICATION_ERROR, what=what, todo=todo)
+
+
+def timed_out(seconds: float, stray: str = "") -> Failure:
+    """No answer in time; `stray` says what came instead, if anything did."""
+    if stray:
+        return Failure(
+            quality=quality.BAD_DECODING_ERROR,
+            what=f"no matching answer within {seconds:g} s, but {stray}",
+            todo="check whether another master uses the same gateway, or the quirks of the device",
+            silent=True,
+        )
+    return Failure(
+        quality=quality.BAD_TIMEOUT,
+        what=f"no answer within {seconds:g} s",
+        todo="check the device and unit_id, or set a longer timeout",
+        silent=True,
+    )
+
+
+def internal(fault: Exception) -> Failure:
+    """A fault of this program, where none should be."""
+    return Failure(
+        quality=quality.BAD_INTERNAL_ERROR, what=f"internal error: {type(fault).__name__}: {fault}", todo="report it"
+    )
+
+
+DEMOTED = Failure(
+    quality=quality.BAD_NO_COMMUNICATION,
+    what="the unit does not answer and is only probed now",
+    todo="check the unit, its bus and unit_id; it comes back by itself",
+)
+"""A silent unit behind a connection that others use."""

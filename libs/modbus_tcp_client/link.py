@@ -1,0 +1,315 @@
+"""One connection to ip:port, shared by the units behind it. The only file of the engine that touches sockets."""
+
+from __future__ import annotations
+
+import errno
+import os
+import random
+import select
+import socket
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from acquisition import Backoff
+
+from modbus_tcp_client.exchange import Exchange, Job
+from modbus_tcp_client.failure import Failure, internal, malformed, no_connection, timed_out
+from modbus_tcp_client.unit import SILENCES, Unit
+
+if TYPE_CHECKING:
+    from modbus_tcp_client.engine import Engine
+    from modbus_tcp_client.poll import Poll
+
+Address = tuple[socket.AddressFamily, Any]
+IN_PROGRESS = frozenset([0, errno.EINPROGRESS, errno.EWOULDBLOCK])
+
+
+class Link:
+    """Connects, sends, receives, times out and reconnects; never blocks.
+
+    States: down and waiting (`_socket` None), connecting (`_socket` set, `up` False), up.
+    """
+
+    def __init__(self, engine: Engine, host: str, port: int, units: Sequence[Unit]) -> None:
+        self._engine = engine
+        self.host, self.port = host, port
+        self.units = tuple(units)
+        self.shared = len(units) > 1
+        """Whether several units depend on it."""
+        self.in_flight = min(unit.server.in_flight for unit in units)
+        self.backoff = Backoff(min(unit.server.retry_interval for unit in units))
+        self.queue: deque[Poll] = deque()
+        """Polls whose cycle has jobs to send; they take turns, a job each."""
+        self.urgent: deque[Job] = deque()
+        """Jobs that go first: repetitions and probes."""
+        self.up = False
+        self.probe_after = 0
+        """Monotonic ns; no probe before."""
+        self.slowest = 0
+        """Longest response of late (ns), slowly forgotten."""
+        self.strays = 0
+        """Answers dropped on earlier connections because they matched nothing."""
+        self.exchange = Exchange()
+        self._delay = round(max(unit.server.delay for unit in units) * 1e9)
+        self._timeout = round(max(unit.server.timeout for unit in units) * 1e9)
+        self._zero_id = any(unit.server.accept_transaction_zero for unit in units)
+        self._resume_at = 0
+        self._resuming = False
+        self._armed = 0
+        self._timeouts = 0
+        self._socket: socket.socket | None = None
+        self._generation = 0
+        self._attempt = 0
+        self._closed = False
+        self._buffer = engine.buffer
+
+    @property
+    def name(self) -> str:
+        """ip:port for people."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    # ------------------------------------------------------------ connecting
+
+    def connect(self, _now: int) -> None:
+        """Begin to connect, by way of the resolver."""
+        if self._socket is None and not self._closed:
+            self._engine.resolver.resolve(self.host, self.port, self._resolved)
+
+    def _resolved(self, addresses: Sequence[Address], error: str) -> None:
+        """Connect without waiting; the outcome comes as an event, or not at all, and then the timer ends it."""
+        now = time.monotonic_ns()
+        if self._closed or self._socket is not None:
+            return
+        if not addresses:
+            self.drop(no_connection(error, "check the name in ipaddr and the name service"), now)
+            return
+        family, address = addresses[self._attempt % len(addresses)]
+        self._attempt += 1
+        self._generation += 1
+        try:
+            self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            code = self._socket.connect_ex(address)
+        except OSError as fault:  # no descriptors left, address family not there, address malformed
+            self.drop(no_connection(_words(fault.errno)), now)
+            return
+        if code not in IN_PROGRESS:
+            self.drop(no_connection(_words(code)), now)
+            return
+        self._engine.watch(self._socket.fileno(), self, select.EPOLLOUT)
+        generation = self._generation
+        self._engine.timers.at(now + self._timeout, lambda later: self._connect_timed_out(generation, later), self)
+
+    def _connect_timed_out(self, generation: int, now: int) -> None:
+        if generation == self._generation and self._socket is not None and not self.up:
+            self.drop(no_connection(f"no connection within {self._timeout * 1e-9:g} s"), now)
+
+    def _connected(self, now: int) -> None:
+        assert self._socket is not None
+        code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code:
+            self.drop(no_connection(_words(code)), now)
+            return
+        self.up = True
+        self.exchange = Exchange(random.randrange(1, 0x10000))  # noqa: S311 - to differ from the connection before
+        self._timeouts = self._armed = self._resume_at = 0
+        self._engine.watch(self._socket.fileno(), self, select.EPOLLIN)
+        for unit in self.units:
+            unit.connected(now)
+        self.pump(now)
+
+    def drop(self, failure: Failure, now: int) -> None:
+        """Close, tell every unit why, and connect again: at once, then ever later."""
+        self._shut()
+        text_of = self.name
+        for unit in self.units:
+            unit.abort()
+            if failure.silent:
+                unit.demoted = False
+            unit.fail_all(failure, now, failure.text(unit.server.alias, "connect", text_of))
+        if not self._closed:
+            self._engine.timers.at(now + round(self.backoff.pause() * 1e9), self.connect, self)
+
+    def break_down(self, fault: Exception, now: int) -> None:
+        """Something went wrong that should not be able to: these units are Bad with the reason, the others go on."""
+        self.drop(internal(fault), now)
+
+    def close(self) -> None:
+        """Close for good."""
+        self._closed = True
+        self._shut()
+
+    def _shut(self) -> None:
+        self.up = False
+        self._generation += 1
+        self.strays += self.exchange.strays + self.exchange.late
+        self.exchange = Exchange()
+        self.queue.clear()
+        self.urgent.clear()
+        if self._socket is not None:
+            self._engine.unwatch(self._socket.fileno())
+            self._socket.close()
+            self._socket = None
+
+    # ------------------------------------------------------------ receiving
+
+    def ready(self) -> None:
+        """The socket has something to say."""
+        now = time.monotonic_ns()
+        if not self.up:
+            self._connected(now)
+            return
+        assert self._socket is not None
+        try:
+            count = self._socket.recv_into(self._buffer)
+        except BlockingIOError:
+            return
+        except OSError as fault:
+            self.drop(no_connection(_words(fault.errno)), now)
+            return
+        if not count:
+            self.drop(no_connection("the device closed the connection", "check its limit of connections"), now)
+            return
+        self._timeouts = 0
+        exchange = self.exchange
+        done = exchange.receive(self._buffer[:count])
+        if done:
+            wall = time.time_ns()
+            self._resume_at = now + self._delay
+            for job in done:
+                took = now - job.sent
+                self.slowest = took if took > self.slowest else self.slowest - (self.slowest >> 8)
+                job.owner.ended(job, now, wall)
+        if exchange.late_jobs:
+            self._hear_late(exchange, now)
+        if exchange.broken is not None and exchange is self.exchange:
+            self.drop(malformed(str(exchange.broken)), now)
+        self.pump(now)
+
+    def _hear_late(self, exchange: Exchange, now: int) -> None:
+        """Answers that came too late are no values, but their units live."""
+        late, exchange.late_jobs = exchange.late_jobs, []
+        for job in late:
+            if isinstance(job.owner, Unit):
+                job.owner.restore(now)
+
+    # ------------------------------------------------------------ sending
+
+    def pump(self, now: int) -> None:
+        """Send what may be sent now."""
+        room = self.in_flight - len(self.exchange.pending)
+        if room <= 0 or not self.up or not (self.queue or self.urgent):
+            return
+        if self._delay and now < self._resume_at:
+            self._resume_later()
+            return
+        if room > 1 and not self._delay:
+            frames = []
+            while room and (self.queue or self.urgent):
+                frames.append(self._open(now))
+                room -= 1
+            self._send(b"".join(frames), now)
+        else:
+            self._send(self._open(now), now)
+
+    def _open(self, now: int) -> bytearray:
+        queue = self.queue
+        if self.urgent:
+            job = self.urgent.popleft()
+        else:
+            poll = queue[0]
+            job = poll.next_job(now)
+            if poll.cursor == len(poll.cycle):
+                queue.popleft()
+            elif len(queue) > 1:
+                queue.rotate(-1)
+        job.sent = now
+        job.deadline = now + job.patience
+        if not self._armed or job.deadline < self._armed:
+            self._arm(job.deadline)
+        return self.exchange.open(job)
+
+    def _send(self, data: bytes | bytearray, now: int) -> None:
+        """Frames are small and few are under way: a socket that can't take one whole is as good as dead."""
+        assert self._socket is not None
+        try:
+            sent = self._socket.send(data)
+        except OSError as fault:
+            self.drop(no_connection(_words(fault.errno)), now)
+            return
+        if sent != len(data):
+            self.drop(no_connection("the device takes no more data"), now)
+
+    def _resume_later(self) -> None:
+        if not self._resuming:
+            self._resuming = True
+            self._engine.timers.at(self._resume_at, self._resume, self)
+
+    def _resume(self, now: int) -> None:
+        self._resuming = False
+        self.pump(now)
+
+    def forget(self, poll: Poll) -> None:
+        """A poll's cycle was ended: nothing more of it is sent, and its answers are not waited for."""
+        if poll in self.queue:
+            self.queue.remove(poll)
+        self.exchange.cancel(poll)
+
+    # ------------------------------------------------------------ timeouts
+
+    @property
+    def mute_for_all(self) -> bool:
+        """Whether no unit of this connection answers any more, so that the connection itself is in doubt."""
+        needed = SILENCES if not self.backoff.attempts else 1
+        return self._timeouts >= needed and all(unit.silent or unit.demoted for unit in self.units)
+
+    def _arm(self, when: int) -> None:
+        """One timer for the earliest deadline; it looks for the next one when it fires."""
+        self._armed = when
+        generation = self._generation
+        self._engine.timers.at(when, lambda now: self._expire(generation, when, now), self)
+
+    def _expire(self, generation: int, when: int, now: int) -> None:
+        if generation != self._generation or when != self._armed:
+            return
+        self._armed = 0
+        expired = self.exchange.expire(now)
+        if expired:
+            self._timed_out(expired, now)
+        if generation == self._generation:
+            self.pump(now)
+            following = self.exchange.next_deadline()
+            if following and not self._armed:
+                self._arm(following)
+
+    def _timed_out(self, expired: Sequence[Job], now: int) -> None:
+        generation = self._generation
+        # Half an answer would swallow the beginning of the next one; and a device that answers with id 0 could
+        # answer this request as if it were the next. Both are cured by a new connection alone.
+        unsafe = self.exchange.partial > 0 or self._zero_id
+        wall = time.time_ns()
+        for job in expired:
+            self._timeouts += 1
+            job.failure = timed_out(job.patience * 1e-9, job.stray)
+            if not unsafe and job.attempts < self._retries(job):
+                job.attempts += 1
+                job.owner.unit.note_retry()
+                self.urgent.append(job)
+                continue
+            job.attempts = 0
+            job.owner.ended(job, now, wall)
+            if generation != self._generation:
+                return
+        if unsafe:
+            self.drop(timed_out(self._timeout * 1e-9), now)
+
+    @staticmethod
+    def _retries(job: Job) -> int:
+        return 0 if isinstance(job.owner, Unit) else int(job.owner.unit.server.retries)
+
+
+def _words(code: int | None) -> str:
+    return os.strerror(code).lower() if code else "connection failed"

@@ -1,0 +1,139 @@
+"""ModbusClientManager: endpoint files in, polled devices in the segments out."""
+
+from __future__ import annotations
+
+import resource
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from acquisition import Health, Publisher, system_points
+from endpoint_config.models import ConfigError, Fault, ModbusServer
+from process_image import Point, Writer
+
+from modbus_tcp_client.client import ModbusTCPClient
+from modbus_tcp_client.engine import Engine
+from modbus_tcp_client.plan import PlanError, plan
+from modbus_tcp_client.points import image_points
+
+StrPath = str | Path
+SPARE_DESCRIPTORS = 256
+"""File descriptors left for everything that is no connection."""
+
+
+class ModbusClientManager:
+    """All Modbus devices of one service; a Producer (see acquisition).
+
+    Order of calls: `load_endpoints_from_xml`, then `points` is complete; `create_clients`, `start_clients`,
+    `periodic_read` (blocks), `stop_clients`. A device that is down is no error anywhere: its points are Bad, with the
+    reason in `$last_error`, and it comes up by itself.
+    """
+
+    service = "modbus"
+
+    def __init__(self, xml_config_path: StrPath | Sequence[StrPath], xsd_path: StrPath | None = None, *,
+                 interval: float = 1.0) -> None:
+        """Name the endpoint files, one path or several, and the schema (None = the shipped one).
+
+        `interval` (s) is the scan class that the image shows for points whose file names none; give it where
+        `periodic_read` will be called with another than 1.0.
+        """
+        paths = [xml_config_path] if isinstance(xml_config_path, str | Path) else xml_config_path
+        self._paths = [Path(path) for path in paths]
+        self._xsd = None if xsd_path is None else Path(xsd_path)
+        self._label = interval
+        self.servers: tuple[ModbusServer, ...] = ()
+        """What the files say, after `load_endpoints_from_xml`."""
+        self.clients: dict[str, ModbusTCPClient] = {}
+        """A synchronous client for each device by alias, not connected, for use beside the polling."""
+        self._points: tuple[Point, ...] = ()
+        self._engine: Engine | None = None
+        self._stopped = False
+
+    @classmethod
+    def from_servers(cls, servers: Sequence[ModbusServer], *, interval: float = 1.0) -> ModbusClientManager:
+        """A manager for devices that stand in no file; as if loaded."""
+        manager = cls((), interval=interval)
+        manager._take(servers)
+        return manager
+
+    def load_endpoints_from_xml(self) -> None:
+        """Read and check the endpoint files; ConfigError with file and line of every fault."""
+        from endpoint_config import load_modbus
+
+        self._take(load_modbus(self._paths, self._xsd))
+
+    def _take(self, servers: Sequence[ModbusServer]) -> None:
+        for server in servers:
+            try:
+                plan(server.points, max_registers=server.max_registers, max_gap=server.max_gap)
+            except PlanError as error:
+                raise ConfigError((Fault(file=server.file, line=server.line, message=str(error)),)) from error
+        self.servers = tuple(servers)
+        points: list[Point] = []
+        for server in self.servers:
+            points += image_points(server, self._label)
+            points += system_points(server.alias)
+        self._points = tuple(points)
+
+    @property
+    def points(self) -> Sequence[Point]:
+        """Every point that will be published, system points included; empty before loading."""
+        return self._points
+
+    def create_clients(self) -> None:
+        """Make the clients of all devices; nothing is connected yet."""
+        self.clients = {
+            s.alias: ModbusTCPClient(s.ipaddr, s.port, s.alias, s.points, unit_id=s.unit_id, timeout=s.timeout)
+            for s in self.servers
+        }
+
+    def start_clients(self) -> None:
+        """Get ready to poll; the connections are made by `periodic_read`, without waiting for any of them."""
+        self._stopped = False
+        _allow_descriptors(len({(s.ipaddr, s.port) for s in self.servers}) + SPARE_DESCRIPTORS)
+
+    def periodic_read(self, interval: float, shm_list: Sequence[Writer], semaphore_list: Sequence[Any] = ()) -> None:
+        """Poll and publish until `stop_clients`; in any thread.
+
+        `interval` (s, 0 = back to back) is for points whose file names none; `semaphore_list` guards the writers of
+        `shm_list` pair by pair. ValueError where a writer holds points that are not polled.
+        """
+        if self._stopped:
+            return
+        publisher = Publisher(self._points, shm_list, semaphore_list)
+        self._engine = Engine(self.servers, publisher, interval=interval, label=self._label)
+        try:
+            if not self._stopped:  # a stop between the two lines above would have found no engine
+                self._engine.run()
+        finally:
+            self._engine = None
+
+    def health(self) -> Health:
+        """How the devices are; from any thread."""
+        engine = self._engine
+        if engine is None:
+            return Health(devices=len(self.servers), connected=0, running=False)
+        statuses = [unit.status for unit in engine.units]
+        silent = [unit.status.last_error for unit in engine.units if not unit.status.connected]
+        return Health(
+            devices=len(statuses), connected=sum(s.connected for s in statuses), running=True,
+            message=next((text for text in silent if text), ""),
+        )
+
+    def stop_clients(self) -> None:
+        """End `periodic_read`, from any thread or signal handler; harmless when nothing runs."""
+        self._stopped = True
+        engine = self._engine
+        if engine is not None:
+            engine.stop()
+        for client in self.clients.values():
+            client.close()
+
+
+def _allow_descriptors(needed: int) -> None:
+    """Raise the soft limit of open files where the connections need it; no part of this library uses select()."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        highest = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, highest), hard))
