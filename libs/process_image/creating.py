@@ -1,0 +1,215 @@
+"""`create`: a new segment, or the take-over of one whose writer is gone."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from process_image import fences, futex, objects, stops
+from process_image.errors import ForeignObject, LayoutMismatch, SegmentNotFound
+from process_image.filling import Stage
+from process_image.guarding import WAIT_BOUND
+from process_image.layout import Header, State, Word, plan, stamp
+from process_image.lease import Lease, pid_namespace
+from process_image.memory import Memory
+from process_image.points import Block, Point
+from process_image.quality import BAD_WAITING_FOR_INITIAL_DATA
+from process_image.schema import PointLike, Tables, check, encode, make_tables
+from process_image.takeover import take_over
+from process_image.writer import WAKE_WAITERS, Writer
+
+JOURNAL_ENTRIES = 65536
+STALE_AFTER = 1.0
+"""Seconds without a heartbeat after which a segment counts as stale: four heartbeats."""
+GRACE = 0.5
+"""Seconds past a block's `next_due` after which it counts as stale."""
+LONG_BYTES = 1 << 20
+"""Bytes of the journal's ring for texts, where there are texts."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Plan:
+    points: tuple[Point, ...]
+    blocks: tuple[Block, ...]
+    tables: Tables
+    schema: bytes
+    header: Header
+
+
+def create(name: str, points: Iterable[PointLike], *, semaphore: Any = None, mode: int = 0o640,
+           group: str | int | None = None, journal_entries: int = JOURNAL_ENTRIES, long_bytes: int = LONG_BYTES,
+           repair_after: float = 10.0, config_hash: int = 0, stale_after: float = STALE_AFTER, grace: float = GRACE,
+           wait_bound: float = WAIT_BOUND) -> Writer:
+    """Become the writer of the segment `name` with these points (Points, plain names, or mappings).
+
+    A segment that a dead writer left is taken over in place where its layout is the same, else replaced. All records
+    are Bad (BadWaitingForInitialData) until published. `semaphore` is the name of the guarding semaphore (made if it
+    is not there), a posix_ipc.Semaphore, or None. `group` and `mode` say who may read. Times are in seconds.
+
+    Raises LeaseHeld, NotPermitted, NoRoom, ForeignObject, ValueError (points, names).
+    """
+    bare = objects.check_name(name)
+    plan_ = _make_plan(points, journal_entries=journal_entries, long_bytes=long_bytes, stale_after=stale_after,
+                       grace=grace)
+    gid = None if group is None else objects.group_id(group)
+    lease = Lease(bare)
+    try:
+        _reach("create.leased")
+        old = _find_old(bare)
+        held = old.memory.semaphore_name if old and old.memory and old.memory.read(Word.SEMAPHORE_HELD) else ""
+        make = _take_over if old is not None and _same_layout(old, plan_.header) else _make
+        writer = make(bare, old, plan_, lease, mode=mode, gid=gid, config_hash=config_hash,
+                      settings={"repair_after": repair_after, "bound": wait_bound, "gid": gid})
+    except BaseException:
+        lease.release()
+        raise
+    try:
+        writer.semaphore = semaphore
+        if held:
+            writer.free_semaphore(held)
+    except BaseException:
+        writer.close()
+        raise
+    return writer
+
+
+def _make_plan(points: Iterable[PointLike], *, journal_entries: int, long_bytes: int, stale_after: float,
+               grace: float) -> _Plan:
+    ordered, blocks = check(points)
+    if not 1 <= journal_entries <= 1 << 28:
+        raise ValueError(f"a journal holds 1 to {1 << 28} entries, not {journal_entries}")
+    tables, schema = make_tables(ordered, blocks), encode(ordered, blocks)
+    longest = max((p.size for p in ordered if p.is_text), default=0)
+    header = plan(
+        schema=schema, tables=tables.pack(), points=len(ordered), blocks=len(blocks), names_length=len(tables.names),
+        text_length=tables.text_length, journal_entries=journal_entries,
+        long_length=max(long_bytes, 2 * longest) if longest else 0,
+        stale_after=int(stale_after * 1e9), grace=int(grace * 1e9),
+    )
+    return _Plan(points=ordered, blocks=blocks, tables=tables, schema=schema, header=header)
+
+
+@dataclass(slots=True)
+class _Old:
+    """An object that is there already: `memory` None where its layout is not ours to read."""
+
+    fd: int
+    memory: Memory | None
+
+
+def _find_old(name: str) -> _Old | None:
+    try:
+        fd = objects.open_object(name, write=True)
+    except SegmentNotFound:
+        return None
+    try:
+        objects.require_own(fd, name)
+        try:
+            return _Old(fd, Memory(fd, name, write=True))
+        except ForeignObject:
+            raise
+        except LayoutMismatch:
+            return _Old(fd, None)  # a segment of another version, or a damaged one: ours to replace, not to read
+    except BaseException:
+        os.close(fd)
+        raise
+
+
+def _same_layout(old: _Old, header: Header) -> bool:
+    if old.memory is None or old.memory.read(Word.STATE) not in (State.STARTING, State.READY):
+        return False
+    return stamp(header, epoch=old.memory.header.epoch, created=old.memory.header.created) == old.memory.header
+
+
+def _note_writer(memory: Memory, config_hash: int) -> None:
+    """Who writes from now on, for display; counters count from the start of the writer."""
+    words = memory.words
+    words[Word.WRITER_PID >> 3] = os.getpid()
+    words[Word.WRITER_PID_NAMESPACE >> 3] = pid_namespace()
+    words[Word.WRITER_STARTED >> 3] = time.time_ns()
+    words[Word.CONFIG_HASH >> 3] = config_hash & 0xFFFF_FFFF_FFFF_FFFF
+    for word in range(Word.PUBLISHES >> 3, (Word.WAKES >> 3) + 1):
+        words[word] = 0
+
+
+def _take_over(name: str, old: _Old | None, plan_: _Plan, lease: Lease, *, mode: int, gid: int | None,
+               config_hash: int, settings: dict[str, Any]) -> Writer:
+    assert old is not None and old.memory is not None
+    memory = old.memory
+    try:
+        objects.set_access(old.fd, name, mode=mode, gid=gid)
+    finally:
+        os.close(old.fd)
+    memory.words[Word.STATE >> 3] = State.STARTING
+    _reach("takeover.starting")
+    memory.words[Word.TAKE_OVERS >> 3] = memory.read(Word.TAKE_OVERS) + 1
+    _note_writer(memory, config_hash)
+    stage = Stage(memory, plan_.blocks, plan_.tables)
+    take_over(memory, stage, plan_.tables)
+    writer = Writer(memory, lease, stage, points=plan_.points, blocks=plan_.blocks, tables=plan_.tables,
+                    **settings)
+    writer.start(taken_over=True)
+    return writer
+
+
+def _make(name: str, old: _Old | None, plan_: _Plan, lease: Lease, *, mode: int, gid: int | None, config_hash: int,
+          settings: dict[str, Any]) -> Writer:
+    """A new object, whole before it has a name; then the old one is retired and gives up the name."""
+    fd = objects.create_object(name, plan_.header.total_size, mode=mode, gid=gid)
+    try:
+        _reach("create.allocated")
+        memory = _fill_new(fd, name, plan_, config_hash)
+        stage = Stage(memory, plan_.blocks, plan_.tables)
+        stage.records["quality"] = BAD_WAITING_FOR_INITIAL_DATA
+        writer = Writer(memory, lease, stage, points=plan_.points, blocks=plan_.blocks, tables=plan_.tables,
+                        **settings)
+        writer.start(taken_over=False)
+        _reach("create.filled")
+        if old is not None:
+            _retire(name, old)
+        objects.publish_object(fd, name)
+        _reach("create.linked")
+    finally:
+        os.close(fd)
+        if old is not None:
+            os.close(old.fd)
+    return writer
+
+
+def _fill_new(fd: int, name: str, plan_: _Plan, config_hash: int) -> Memory:
+    header = stamp(plan_.header, epoch=secrets.randbits(64) or 1, created=time.time_ns())
+    memory = Memory(fd, name, write=True, header=header)
+    for start, part in ((0, header.pack()), (header.schema_offset, plan_.schema),
+                        (header.block_table_offset, plan_.tables.pack())):
+        memory.bytes[start : start + len(part)] = np.frombuffer(part, np.uint8)
+    _note_writer(memory, config_hash)
+    memory.words[Word.STATE >> 3] = State.STARTING
+    fences.release()
+    return memory
+
+
+def _retire(name: str, old: _Old) -> None:
+    """Tell the readers of the old object to open the name again, then take the name from it."""
+    if old.memory is not None:
+        old.memory.words[Word.STATE >> 3] = State.RETIRED
+        old.memory.words[Word.HEARTBEAT >> 3] = 0
+        old.memory.futex[0] = (old.memory.futex[0] + 1) & 0xFFFFFFFF
+        futex.wake(old.memory.futex_address, WAKE_WAITERS)
+    else:
+        os.pwrite(old.fd, State.RETIRED.to_bytes(8, "little" if np.little_endian else "big"), Word.STATE)
+    _reach("create.retired")
+    objects.path_of(name).unlink(missing_ok=True)
+    _reach("create.unlinked")
+    if old.memory is not None:
+        old.memory.close()
+
+
+def _reach(name: str) -> None:
+    if stops.hook is not None:
+        stops.hook(name)

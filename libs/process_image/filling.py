@@ -1,0 +1,232 @@
+"""From the private staging records into the slots: what changed, and the copy, for many blocks in one call.
+
+Blocks that follow each other and stand at the same slot are handled as one run of plain copies. Where a call names
+many scattered blocks, blocks of equal shape are handled by one indexed copy for each shape.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from process_image import fences, stops
+from process_image.layout import COMPARED_WORDS, RECORD, RECORD_WORDS, SLOTS
+from process_image.memory import Memory, Words
+from process_image.points import Block
+from process_image.schema import Tables
+
+Rows = npt.NDArray[np.intp]
+MAX_RUNS: Final = 12
+"""Up to so many runs are copied one by one; an indexed copy has a higher fixed cost."""
+_LAST: Final = np.uint64(SLOTS - 1)
+_TWO: Final = np.uint64(2)
+_ONE: Final = np.uint64(1)
+
+
+@dataclass(slots=True)
+class _Piece:
+    """Blocks copied together: a run (`blocks` None) or indexed blocks of one shape."""
+
+    rows: slice | Rows
+    records: tuple[Any, ...]
+    """Index into the group's or the whole image's record words, without the slot."""
+    texts: tuple[Any, ...] | None
+    latest: Any
+    """Slot number(s) of the latest generation."""
+    group: _Group | None
+
+
+class _Group:
+    """Neighbouring blocks of one shape, seen as a matrix: slot, block, words."""
+
+    def __init__(self, stage: Stage, first: int, last: int) -> None:
+        starts, texts = stage.record_edges, stage.text_edges
+        self.first, self.last = first, last
+        self.count = int(starts[first + 1] - starts[first]) // RECORD_WORDS
+        records, text = slice(starts[first], starts[last]), slice(texts[first], texts[last])
+        blocks = last - first
+        self.records = stage.memory.records[:, records].reshape(SLOTS, blocks, -1)
+        self.staged = stage.words[records].reshape(blocks, -1)
+        self.has_text = bool(texts[last] > texts[first])
+        if self.has_text:
+            self.texts = stage.memory.texts[:, text].reshape(SLOTS, blocks, -1)
+            self.staged_texts = stage.texts[text].reshape(blocks, -1)
+        assert np.may_share_memory(self.records, stage.memory.bytes), "a copy would never reach the segment"
+
+
+class Stage:
+    """The writer's private records and texts, and their way into the slots."""
+
+    def __init__(self, memory: Memory, blocks: Sequence[Block], tables: Tables) -> None:
+        """Staging for `memory`, empty; `generation` holds what was published last for each block."""
+        header = memory.header
+        self.memory = memory
+        self.records = np.zeros(header.points, RECORD)
+        self.words: Words = self.records.view(np.uint64)
+        self.texts: Words = np.zeros(header.text_length // 8, np.uint64)
+        self.generation: Words = memory.generation.copy()
+        self.starts = np.array([b.start for b in blocks] + [header.points], np.intp)
+        self.record_edges = self.starts * RECORD_WORDS
+        ends = np.append(tables.blocks["text_offset"], header.text_length).astype(np.intp)
+        self.text_edges = ends // 8
+        self._pitch = memory.sequence.shape[1]
+        self._sequence = memory.sequence.reshape(-1)
+        self._published = memory.published.reshape(-1)
+        self._differs = np.empty(len(self.words), np.bool_)
+        pattern = np.zeros((header.points, RECORD_WORDS), np.bool_)
+        pattern[:, COMPARED_WORDS] = True
+        self._pattern = pattern.reshape(-1)
+        self._groups = self._make_groups()
+        self._group_ends = np.array([g.last for g in self._groups], np.intp)
+
+    def _make_groups(self) -> list[_Group]:
+        shapes = np.column_stack((np.diff(self.record_edges), np.diff(self.text_edges)))
+        cuts = np.flatnonzero((np.diff(shapes, axis=0) != 0).any(axis=1)) + 1
+        edges = [0, *cuts.tolist(), len(shapes)]
+        return [_Group(self, a, b) for a, b in itertools.pairwise(edges)]
+
+    def pieces(self, index: Rows) -> list[_Piece]:
+        """How the blocks of a strictly rising `index` are to be copied."""
+        latest = self.generation[index] & _LAST
+        if len(index) == 1:
+            return [self._run(int(index[0]), int(index[0]) + 1, int(latest[0]))]
+        cuts = np.flatnonzero((np.diff(index) != 1) | (np.diff(latest) != 0)) + 1
+        if len(cuts) < MAX_RUNS:
+            edges = [0, *cuts.tolist(), len(index)]
+            return [self._run(int(index[a]), int(index[b - 1]) + 1, int(latest[a]))
+                    for a, b in itertools.pairwise(edges)]
+        borders = np.searchsorted(index, self._group_ends)
+        made, start = [], 0
+        for group, end in zip(self._groups, borders.tolist(), strict=True):
+            if end > start:
+                made.append(self._indexed(group, index[start:end], latest[start:end]))
+                start = end
+        return made
+
+    def _run(self, first: int, last: int, latest: int) -> _Piece:
+        texts = self.text_edges[first], self.text_edges[last]
+        return _Piece(
+            rows=slice(int(self.starts[first]), int(self.starts[last])),
+            records=(slice(int(self.record_edges[first]), int(self.record_edges[last])),),
+            texts=(slice(int(texts[0]), int(texts[1])),) if texts[1] > texts[0] else None,
+            latest=latest, group=None,
+        )
+
+    def _indexed(self, group: _Group, index: Rows, latest: Words) -> _Piece:
+        local = index - group.first
+        rows = (self.starts[index][:, None] + np.arange(group.count)).reshape(-1)
+        return _Piece(rows=rows, records=(local,), texts=(local,) if group.has_text else None,
+                      latest=latest.astype(np.intp), group=group)
+
+    def detect(self, pieces: Sequence[_Piece]) -> list[slice | Rows]:
+        """Rows whose value, raw bits or quality differ from what was published last; their sequences go up by one.
+
+        A sequence that the producer overwrote is put right; sequences are the writer's alone.
+        """
+        found = []
+        for piece in pieces:
+            rows = self._detect_one(piece)
+            if rows is not None:
+                found.append(rows)
+        return found
+
+    def _detect_one(self, piece: _Piece) -> slice | Rows | None:
+        if piece.group is None:
+            current = self.words[piece.records[0]]
+            previous = self.memory.records[piece.latest, piece.records[0]]
+        else:
+            current = piece.group.staged[piece.records[0]].reshape(-1)
+            previous = piece.group.records[piece.latest, piece.records[0]].reshape(-1)
+        differs = np.not_equal(current, previous, out=self._differs[: len(current)])
+        np.logical_and(differs, self._pattern[: len(current)], out=differs)
+        if not differs.any():
+            return None
+        matrix = differs.reshape(-1, RECORD_WORDS)
+        changed = matrix[:, 2] | matrix[:, 3]
+        self._weigh_quality(piece, matrix[:, 4], changed, current, previous)
+        return self._count_up(piece, changed, previous.view(RECORD)["sequence"])
+
+    def _weigh_quality(self, piece: _Piece, suspects: npt.NDArray[np.bool_], changed: npt.NDArray[np.bool_],
+                       current: Words, previous: Words) -> None:
+        """Where only the last word differs, tell a change of quality from an overwritten sequence."""
+        open_cases = np.flatnonzero(suspects & ~changed)
+        if not len(open_cases):
+            return
+        old = previous.view(RECORD)[open_cases]
+        real = current.view(RECORD)["quality"][open_cases] != old["quality"]
+        changed[open_cases[real]] = True
+        if not real.all():
+            wrong = ~real
+            self.records["sequence"][_global(piece.rows, open_cases[wrong])] = old["sequence"][wrong]
+
+    def _count_up(self, piece: _Piece, changed: npt.NDArray[np.bool_], before: Any) -> slice | Rows | None:
+        sequence = self.records["sequence"]
+        if changed.all():
+            sequence[piece.rows] = before + np.uint32(1)
+            return piece.rows
+        local = np.flatnonzero(changed)
+        if not len(local):
+            return None
+        rows = _global(piece.rows, local)
+        sequence[rows] = before[local] + np.uint32(1)
+        return rows
+
+    def fill(self, pieces: Sequence[_Piece], index: Rows, now: int) -> None:
+        """Copy the staged records into each block's oldest slot and make it the latest.
+
+        Order, each step visible before the next: sequence odd; records, texts, publish time; sequence even;
+        generation. A reader that sees an even sequence twice around its copy has a whole slot, and the generation
+        never names a slot that is not whole.
+        """
+        release, hook = fences.release, stops.hook
+        generation = self.generation[index] + _ONE
+        flat = (generation & _LAST).astype(np.intp) * self._pitch + index
+        even = generation * _TWO
+        self._sequence[flat] = even - _ONE
+        release()  # the odd sequence stands before any byte of the slot changes
+        if hook is not None:
+            hook("publish.odd")
+        self._copy(pieces, hook)
+        self._published[flat] = now
+        if hook is not None:
+            hook("publish.copied")
+        release()  # the slot is whole before its sequence says so
+        self._sequence[flat] = even
+        release()  # the sequence is even before the generation names the slot
+        if hook is not None:
+            hook("publish.even")
+        self.memory.generation[index] = generation
+        self.generation[index] = generation
+        if hook is not None:
+            hook("publish.generation")
+
+    def _copy(self, pieces: Sequence[_Piece], hook: Callable[[str], None] | None) -> None:
+        memory = self.memory
+        for piece in pieces:
+            slot = (piece.latest + 1) % SLOTS
+            part, group = piece.records[0], piece.group
+            if group is None:
+                memory.records[slot, part] = self.words[part]
+            else:
+                group.records[slot, part] = group.staged[part]
+            if hook is not None:
+                hook("publish.half")
+            if piece.texts is None:
+                continue
+            text = piece.texts[0]
+            if group is None:
+                memory.texts[slot, text] = self.texts[text]
+            else:
+                group.texts[slot, text] = group.staged_texts[text]
+
+
+def _global(rows: slice | Rows, local: Rows) -> Rows:
+    """Row numbers of the image for row numbers of a piece."""
+    if isinstance(rows, slice):
+        return local + np.intp(rows.start)
+    return rows[local]

@@ -1,0 +1,77 @@
+"""Taking over a segment in place: make whole what a killed writer left, losing no change and repeating none."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from process_image import stops
+from process_image.filling import Stage
+from process_image.journal import newest
+from process_image.layout import CUT_FLAG, RECORD_WORDS, SLOTS, TEXT_HEAD, Word
+from process_image.memory import Memory
+from process_image.schema import Tables
+
+
+def take_over(memory: Memory, stage: Stage, tables: Tables) -> None:
+    """Bring `stage` to the newest whole state of the segment and its generations behind everything used so far.
+
+    A killed writer can have left: entries reserved and not committed (they are written over, and count as lost to
+    readers that far behind); changes committed whose slot was never filled (their records are taken from the
+    journal); a slot half filled (never used); a whole slot that the generation does not name yet (it is used).
+    """
+    _load_slots(memory, stage)
+    if stops.hook is not None:
+        stops.hook("takeover.journal")
+    _roll_forward(memory, stage, tables)
+    if stops.hook is not None:
+        stops.hook("takeover.staged")
+
+
+def _load_slots(memory: Memory, stage: Stage) -> None:
+    """Copy each block's newest whole slot; set the generation past every sequence number that was ever used."""
+    blocks = memory.header.blocks
+    sequence = memory.sequence[:, :blocks]
+    whole = np.where(sequence & np.uint64(1), np.uint64(0), sequence)
+    slot = whole.argmax(axis=0)
+    stage.generation[:] = (sequence.max(axis=0) + np.uint64(1)) >> np.uint64(1)
+    for number in range(SLOTS):
+        mine = slot == number
+        if mine.any():
+            records = np.repeat(mine, np.diff(stage.record_edges))
+            texts = np.repeat(mine, np.diff(stage.text_edges))
+            np.copyto(stage.words, memory.records[number], where=records)
+            np.copyto(stage.texts, memory.texts[number], where=texts)
+
+
+def _roll_forward(memory: Memory, stage: Stage, tables: Tables) -> None:
+    """Apply committed changes of the last publish that are newer than the slots, by the records' sequences.
+
+    One publish writes each point once at most, so the last publish is among the last `points` entries.
+    """
+    rows, records, places = newest(memory, memory.header.points)
+    valid = rows < memory.header.points
+    ahead = (records["sequence"] - stage.records["sequence"][np.where(valid, rows, 0)]).astype(np.int32)
+    newer = np.flatnonzero(valid & (ahead > 0))
+    words = stage.words.reshape(-1, RECORD_WORDS)
+    words[rows[newer]] = records.view(np.uint64).reshape(-1, RECORD_WORDS)[newer]
+    sizes = tables.points["text_size"]
+    for i in newer[sizes[rows[newer]] > 0].tolist():
+        _roll_text(memory, stage, tables, int(rows[i]), int(places[i]))
+
+
+def _roll_text(memory: Memory, stage: Stage, tables: Tables, row: int, place: int) -> None:
+    """Take the text of one change out of the byte ring; a text that is no longer there keeps its last one."""
+    length = int(memory.journal_length[place])
+    stored = length & ~CUT_FLAG
+    position, size = int(memory.journal_long[place]), memory.header.long_length
+    if stored > int(tables.points["text_size"][row]) or position + size < memory.read(Word.LONG_RESERVED):
+        return
+    at = (position + np.arange(stored)) % size
+    start = int(tables.points["text_offset"][row])
+    width = TEXT_HEAD + int(tables.points["text_size"][row])
+    slot = stage.texts.view(np.uint8)[start : start + width]
+    slot[:] = 0
+    slot[:TEXT_HEAD].view(np.uint32)[:] = stored, stored + (1 if length & CUT_FLAG else 0)
+    slot[TEXT_HEAD : TEXT_HEAD + stored] = memory.long[at]
+
+
