@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 from endpoint_config.models import ModbusPoint
+from process_image.quality import BAD_DECODING_ERROR, BAD_SENSOR_FAILURE, UNCERTAIN_ENGINEERING_UNITS_EXCEEDED
 
 from modbus_tcp_client.lanes import Kind, Lane
 from modbus_tcp_client.scaling import FACTOR_NOT_AVAILABLE, MAX_FACTOR, linear
@@ -14,10 +15,6 @@ from modbus_tcp_client.scaling import FACTOR_NOT_AVAILABLE, MAX_FACTOR, linear
 U64 = npt.NDArray[np.uint64]
 F64 = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
-
-BAD_SENSOR_FAILURE = 0x808C0000
-BAD_DECODING_ERROR = 0x80070000
-UNCERTAIN_ENGINEERING_UNITS_EXCEEDED = 0x40940000
 
 _DIGITS = 8
 _UP = np.array([10.0 ** max(n, 0) for n in range(-MAX_FACTOR, MAX_FACTOR + 1)])

@@ -188,8 +188,10 @@ class _Program:
         """Decode (devices, width) into (devices, points)."""
         if self._n:
             raw = self._gather(data) if len(data) == 1 else self._planes(data)
-            value = self._numbers(raw)
-            quality = self._checks(raw, value)
+            # A device may send signalling NaNs, or what overflows when scaled: values like others, no warnings.
+            with np.errstate(all="ignore"):
+                value = self._numbers(raw)
+                quality = self._checks(raw, value)
             self._store(records, self._rows, (raw[: self._n], value[: self._n], quality), received)
         for index, order, is_string in self._texts:
             text_quality = self._checks.text(data, order) if is_string else None
