@@ -7,6 +7,7 @@
 
 from process_image import quality
 from process_image.changes import Changes, Cursor
+from process_image.cleaning import Cleaned, clean, unlink
 from process_image.creating import create
 from process_image.errors import (
     ForeignObject,
@@ -26,12 +27,14 @@ from process_image.layout import RECORD
 from process_image.layout import VERSION as LAYOUT_VERSION
 from process_image.points import NUMERIC_TYPES, TEXT_TYPES, Block, Point, arrange
 from process_image.quality import is_bad, is_good, is_uncertain, quality_name
+from process_image.segments import SegmentInfo, describe, list_segments
 from process_image.snapshot import Sample, Snapshot
 from process_image.writer import Writer
 
 __all__ = [
-    "LAYOUT_VERSION", "NUMERIC_TYPES", "RECORD", "TEXT_TYPES", "Block", "Changes", "Counters", "Cursor",
+    "LAYOUT_VERSION", "NUMERIC_TYPES", "RECORD", "TEXT_TYPES", "Block", "Changes", "Cleaned", "Counters", "Cursor",
     "ForeignObject", "Image", "ImageError", "LayoutMismatch", "LeaseHeld", "NoRoom", "NotPermitted", "NotReady",
-    "Point", "Sample", "SegmentNotFound", "Snapshot", "UnsupportedMachine", "Writer", "WriterClosed", "arrange",
-    "attach", "create", "is_bad", "is_good", "is_uncertain", "quality", "quality_name",
+    "Point", "Sample", "SegmentInfo", "SegmentNotFound", "Snapshot", "UnsupportedMachine", "Writer", "WriterClosed",
+    "arrange", "attach", "clean", "create", "describe", "is_bad", "is_good", "is_uncertain", "list_segments",
+    "quality", "quality_name", "unlink",
 ]

@@ -11,7 +11,7 @@ from process_image import futex, objects
 from process_image.attached import Attached
 from process_image.changes import Changes, Cursor, read_changes
 from process_image.errors import ImageError, LayoutMismatch, NotReady, SegmentNotFound
-from process_image.layout import State, Word
+from process_image.layout import COUNTERS, State, Word
 from process_image.points import Block, Point
 from process_image.snapshot import Snapshot
 
@@ -79,12 +79,7 @@ class Image:
     @property
     def counters(self) -> dict[str, int]:
         """The writer's own counters since it started."""
-        read = self._now.memory.read
-        return {"publishes": read(Word.PUBLISHES), "changes": read(Word.CHANGES),
-                "semaphore_busy": read(Word.SEMAPHORE_BUSY), "semaphore_waits": read(Word.SEMAPHORE_WAITS),
-                "semaphore_overruns": read(Word.SEMAPHORE_OVERRUNS),
-                "semaphore_repairs": read(Word.SEMAPHORE_REPAIRS), "long": read(Word.LONG_VALUES),
-                "wakes": read(Word.WAKES), "take_overs": read(Word.TAKE_OVERS)}
+        return {label: self._now.memory.read(word) for label, word in COUNTERS}
 
     def snapshot(self) -> Snapshot:
         """A coherent copy of the image as it is now; its cost is that of copying the records."""

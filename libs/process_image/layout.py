@@ -99,6 +99,13 @@ class Word:
     FUTEX: Final = 512
 
 
+COUNTERS: Final = (
+    ("publishes", Word.PUBLISHES), ("changes", Word.CHANGES), ("semaphore_busy", Word.SEMAPHORE_BUSY),
+    ("semaphore_waits", Word.SEMAPHORE_WAITS), ("semaphore_overruns", Word.SEMAPHORE_OVERRUNS),
+    ("semaphore_repairs", Word.SEMAPHORE_REPAIRS), ("long", Word.LONG_VALUES), ("wakes", Word.WAKES),
+    ("take_overs", Word.TAKE_OVERS),
+)
+"""The writer's counters by name; all but the last count from the start of the writer."""
 SEMAPHORE_NAME_OFFSET: Final = 640
 SEMAPHORE_NAME_SIZE: Final = 256
 """Name of the semaphore that guards the segment, UTF-8, padded with zero bytes; empty = none."""

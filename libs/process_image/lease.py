@@ -160,21 +160,23 @@ def _held_by_list(path: Path) -> bool | None:
     return any(fields[1] == "OFDLCK" and place in fields for line in lines if len(fields := line.split()) > 5)
 
 
-def holder(name: str) -> str:
-    """Who says to hold the lease, for people; empty where there is no note."""
-    try:
-        fd = os.open(path_of_lease(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except OSError:
-        return ""
-    try:
-        return _read_note(fd)
-    finally:
-        os.close(fd)
-
-
 def _after_fork() -> None:
     for lease in list(_held):
         lease.abandon()
+
+
+
+def is_lease_file(name: str) -> bool:
+    """Whether NAME.lease is one of ours: it holds a note, or nothing yet."""
+    try:
+        fd = os.open(path_of_lease(name), os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except OSError:
+        return False
+    try:
+        note = os.pread(fd, 4096, 0)
+    finally:
+        os.close(fd)
+    return not note or note.startswith(b'{"pid": ')
 
 
 os.register_at_fork(after_in_child=_after_fork)

@@ -16,6 +16,8 @@ FOLDER: Final = Path("/dev/shm")  # noqa: S108 (this is where glibc keeps POSIX 
 LEASE_SUFFIX: Final = ".lease"
 SEMAPHORE_PREFIX: Final = "sem."
 NEW_SUFFIX: Final = ".new"
+TRACES: Final = (LEASE_SUFFIX, NEW_SUFFIX)
+"""What else a segment's name may have beside the object."""
 MARGIN: Final = 1 << 20
 """Bytes of /dev/shm that a new segment leaves free at least (or a 50th of it, if that is less)."""
 

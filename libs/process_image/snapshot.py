@@ -96,6 +96,11 @@ class Snapshot(Mapping[str, Sample]):
         """Age of each point in seconds, monotonic."""
         return ((self.time - self._published) / 1e9)[self._block_of]
 
+    @property
+    def stale_rows(self) -> npt.NDArray[np.bool_]:
+        """For each point, whether its block is overdue (or the whole image stale)."""
+        return self.stale_blocks[self._block_of]
+
     def row(self, key: str | int | Point) -> int:
         """Row of a point; KeyError (with near matches) where there is none."""
         if isinstance(key, (int, np.integer)):
