@@ -24,12 +24,6 @@ from opcua_client.values import text_of, widen
 
 T = TypeVar("T")
 
-_NAMES = dict(zip(Wire, (
-    "Null", "Boolean", "SByte", "Byte", "Int16", "UInt16", "Int32", "UInt32", "Int64", "UInt64", "Float", "Double",
-    "String", "DateTime", "Guid", "ByteString", "XmlElement", "NodeId", "ExpandedNodeId", "StatusCode",
-    "QualifiedName", "LocalizedText", "ExtensionObject", "DataValue", "Variant", "DiagnosticInfo",
-), strict=True))
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reading:
@@ -158,7 +152,7 @@ def reading(columns: Columns) -> Reading:
     return Reading(
         value=None if code & IS_ARRAY else _value(wire, payload, columns),
         quality=int(columns.status[0]), source_time=source,
-        datatype=_NAMES[wire] + ("[]" if code & IS_ARRAY else ""),
+        datatype=wire.spelled + ("[]" if code & IS_ARRAY else ""),
     )
 
 

@@ -42,6 +42,18 @@ class Wire(IntEnum):
     VARIANT = 24
     DIAGNOSTICINFO = 25
 
+    @property
+    def spelled(self) -> str:
+        """The name as the standard spells it."""
+        return _SPELLED[self]
+
+
+_SPELLED = (
+    "Null", "Boolean", "SByte", "Byte", "Int16", "UInt16", "Int32", "UInt32", "Int64", "UInt64", "Float", "Double",
+    "String", "DateTime", "Guid", "ByteString", "XmlElement", "NodeId", "ExpandedNodeId", "StatusCode",
+    "QualifiedName", "LocalizedText", "ExtensionObject", "DataValue", "Variant", "DiagnosticInfo",
+)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Kind:

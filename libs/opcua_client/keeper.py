@@ -86,8 +86,7 @@ class Keeper:
         try:
             end = await self._watch(session)
             polite = not isinstance(end, (Unreachable, Unanswered))
-            self._listener.session_down(end)
-            self._status.note_failure(self._text(end), connected=False)
+            self._tell(end)
         finally:
             await _close(session, CLOSE_SECONDS if polite else 0.0)
 
@@ -100,16 +99,14 @@ class Keeper:
             done, _ = await asyncio.wait({attempt}, timeout=self._server.timeout)
             if not done:
                 error = Unanswered("connect", "the server does not answer", "it may hang, or be another kind of server")
-                self._listener.session_down(error)
-                self._status.note_failure(self._text(error), connected=False)
+                self._tell(error)
             return await attempt
         except asyncio.CancelledError:
             attempt.cancel()
             raise
 
     async def _failed(self, error: OpcUaError) -> None:
-        self._listener.session_down(error)
-        self._status.note_failure(self._text(error), connected=False)
+        self._tell(error)
         quick = isinstance(error, Unanswered) or (isinstance(error, Unreachable) and error.operation == "connect")
         await asyncio.sleep((self._quick if quick else self._slow).pause())
 
@@ -148,8 +145,10 @@ class Keeper:
             except OpcUaError as error:
                 return error
 
-    def _text(self, error: OpcUaError) -> str:
-        return f"{self._server.alias}: {error}"
+    def _tell(self, error: OpcUaError) -> None:
+        """There is no session, and this is why."""
+        self._status.note_failure(f"{self._server.alias}: {error}", connected=False)
+        self._listener.session_down(error)
 
 
 async def _close(session: Session, seconds: float) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from acquisition import DeviceStatus, Publisher
 from endpoint_config import OpcUaNode, OpcUaServer
-from process_image.quality import BAD_NODE_ID_UNKNOWN, quality_name
+from process_image.quality import BAD_NODE_ID_UNKNOWN, BAD_TIMEOUT, quality_name
 
 from opcua_client.channel import Answer
 from opcua_client.errors import Malformed, OpcUaError, Refused, Unanswered, Unreachable
@@ -29,6 +29,8 @@ AHEAD = 2
 """Requests of one poll that may be under way at once: the server works while we decode."""
 MOST_UNANSWERED = 2
 """Abandoned requests of one scan class; with more of them under way nothing further is asked."""
+MOST_NOTES = 10
+"""Nodes named in one text of `$last_error`."""
 DOWN_SECONDS = 1.0
 """How often blocks without a session are published, so that they do not count as stale: Bad is what they are."""
 
@@ -154,7 +156,7 @@ class Group:
         if len(self.unanswered) < MOST_UNANSWERED:
             await self._poll(session, plan)
         else:
-            await self._await_any()
+            await self._hold_on()
         now = time.monotonic()
         if self._grid.interval > 0 and now - began > self._grid.interval:
             status.late += 1
@@ -163,10 +165,12 @@ class Group:
             self._touch(self._grid.due + max(now - began, 0.0))
             self._poller.flush()
 
-    async def _await_any(self) -> None:
+    async def _hold_on(self) -> None:
         """The server holds back too many answers: wait for one of them, a poll's time at most."""
-        await asyncio.wait([answer for _, answer in self.unanswered], return_when=asyncio.FIRST_COMPLETED,
-                           timeout=max(self._grid.interval, DOWN_SECONDS))
+        answers = [answer for _, answer in self.unanswered]
+        await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED, timeout=max(self._grid.interval, DOWN_SECONDS))
+        if not any(answer.done() for answer in answers) and self._plan is not None:
+            self._fail(self._rows, BAD_TIMEOUT)
 
     def _drop_answered(self) -> None:
         """Answers that came after all are not used: they are older than what is asked for now."""
@@ -265,27 +269,26 @@ class Group:
             self._publisher.set_text(int(read.rows[place]), text)
 
     def _tell(self, read: ReadPlan, batch: Batch) -> None:
-        """Say in `$last_error` which node has become bad and why; once for each change."""
+        """Say in `$last_error` which nodes have become bad and why; once for each change."""
+        notes = []
         if batch.odd_times >= 0 and not self._odd_times:
             self._odd_times = True
-            self._note(read, batch.odd_times, "the source time can't be right, the time of receipt stands in its "
-                       "place; set the server's clock")
+            notes.append(f"{read.nodes[batch.odd_times].name}: the source time can't be right, the time of receipt "
+                         "stands in its place; set the server's clock")
+        bad = np.flatnonzero(batch.quality & 0x8000_0000)
+        if self._told and len(bad) < len(batch.quality):
+            good = np.flatnonzero((batch.quality & 0x8000_0000) == 0)
+            for row in read.rows[good].tolist():
+                self._told.pop(row, None)
         reasons = dict(batch.mismatches)
-        for place in np.flatnonzero((batch.quality & 0x8000_0000) != 0).tolist():
+        for place in bad.tolist():
             row, quality = int(read.rows[place]), int(batch.quality[place])
             if self._told.get(row) != quality:
                 self._told[row] = quality
-                why = reasons.get(place)
-                text = f"{quality_name(quality)}: {why}" if why else f"the server answers {quality_name(quality)}"
-                self._note(read, place, f"{text}; check the node in file and server")
-        if self._told and bool((batch.quality & 0x8000_0000 == 0).any()):
-            for place, row in enumerate(read.rows.tolist()):
-                if row in self._told and not batch.quality[place] & 0x8000_0000:
-                    del self._told[row]
-
-    def _note(self, read: ReadPlan, place: int, what: str) -> None:
-        node = read.nodes[place]
-        self._poller.status.note_error(f"{self._poller.server.alias}: read {node.node_id} ({node.name}): {what}")
+                notes.append(f"{read.nodes[place].name}: {reasons.get(place) or 'server'}: {quality_name(quality)}")
+        if notes:
+            count = f"{len(notes)} notes, " if len(notes) > 1 else ""
+            self._poller.status.note_error(f"{self._poller.server.alias}: read: {count}{', '.join(notes[:MOST_NOTES])}")
 
     def _fail_lost(self, plan: GroupPlan) -> None:
         for row, node in plan.lost:

@@ -189,7 +189,7 @@ class Converter:
             if kind is DATETIME:
                 self._mismatch(batch, place, "the time lies outside of 1677 to 2262", BAD_OUT_OF_RANGE)
             else:
-                name = Wire(int(columns.layout.codes[place])).name
+                name = Wire(int(columns.layout.codes[place])).spelled
                 self._mismatch(batch, place, f"the {name} does not fit {kind.name} exactly")
 
     def _fill_texts(self, batch: Batch, columns: Columns) -> None:
@@ -221,13 +221,13 @@ class Converter:
 def _unfit(code: int, kind: Kind) -> str:
     """Why a value of this encoding can't stand in a point of this kind, empty where it can."""
     if code & IS_ARRAY:
-        return f"an array where the file says {kind.name}"
+        return f"array instead of {kind.name}"
     if code == 0:
-        return f"no value where the file says {kind.name}"
+        return f"no value instead of {kind.name}"
     wire = Wire(code) if code <= 25 else Wire.BYTESTRING
     if wire in kind.wire or (kind.converts and wire in _NUMBERS):
         return ""
-    return f"a {wire.name} where the file says {kind.name}"
+    return f"{wire.spelled} instead of {kind.name}"
 
 
 def _function(wire: Wire, kind: Kind) -> Callable[[Words], Converted]:

@@ -1,0 +1,214 @@
+/* An OPC UA server on open62541 for tests: nodes of every built-in type, many doubles, faults on demand.
+ *
+ * open62541_server PORT [doubles=N] [moving=MS] [limit=N] [sessions=N] [swap=1] [user=NAME password=TEXT]
+ *                  [uri=URI certificate=DER key=DER [trust=DER]]
+ * Namespace urn:cpc:test:plant holds i=1..N (doubles) and one string id for each type; swap=1 registers another
+ * namespace before it. Prints "listening PORT", then serves until SIGTERM. */
+#include <open62541/plugin/accesscontrol_default.h>
+#include <open62541/plugin/log_stdout.h>
+#include <open62541/server.h>
+#include <open62541/server_config_default.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static volatile UA_Boolean running = true;
+static UA_UInt16 plant;
+static unsigned doubles, round_;
+
+static void stop(int number) { (void)number; running = false; }
+
+static const char *argument(int argc, char **argv, const char *name) {
+    size_t length = strlen(name);
+    for(int i = 2; i < argc; i++)
+        if(!strncmp(argv[i], name, length) && argv[i][length] == '=') return argv[i] + length + 1;
+    return NULL;
+}
+
+static UA_ByteString load(const char *path) {
+    UA_ByteString bytes = UA_BYTESTRING_NULL;
+    FILE *file = path ? fopen(path, "rb") : NULL;
+    if(!file) return bytes;
+    fseek(file, 0, SEEK_END);
+    UA_ByteString_allocBuffer(&bytes, (size_t)ftell(file));
+    fseek(file, 0, SEEK_SET);
+    if(fread(bytes.data, 1, bytes.length, file) != bytes.length) bytes.length = 0;
+    fclose(file);
+    return bytes;
+}
+
+static void add(UA_Server *server, UA_NodeId id, const UA_Variant *value, UA_Byte access) {
+    UA_VariableAttributes attributes = UA_VariableAttributes_default;
+    UA_UInt32 any = 0;
+    if(value) {
+        attributes.value = *value;
+        if(value->type) attributes.dataType = value->type->typeId;
+        attributes.valueRank = value->arrayLength ? UA_VALUERANK_ONE_DIMENSION : UA_VALUERANK_SCALAR;
+        attributes.arrayDimensions = &any;
+        attributes.arrayDimensionsSize = value->arrayLength ? 1 : 0;
+    }
+    attributes.accessLevel = access;
+    UA_StatusCode result = UA_Server_addVariableNode(
+        server, id, UA_NODEID_NUMERIC(0, UA_NS0ID_OBJECTSFOLDER), UA_NODEID_NUMERIC(0, UA_NS0ID_ORGANIZES),
+        UA_QUALIFIEDNAME(plant, "node"), UA_NODEID_NUMERIC(0, UA_NS0ID_BASEDATAVARIABLETYPE), attributes, NULL, NULL);
+    if(result) fprintf(stderr, "node: %s\n", UA_StatusCode_name(result));
+}
+
+static void add_scalar(UA_Server *server, char *name, void *value, const UA_DataType *type) {
+    UA_Variant variant;
+    UA_Variant_init(&variant);
+    UA_Variant_setScalar(&variant, value, type);
+    add(server, UA_NODEID_STRING(plant, name), &variant, UA_ACCESSLEVELMASK_READ | UA_ACCESSLEVELMASK_WRITE);
+}
+
+/* A double with a status, a source time in 100 ns since 1601 and picoseconds in units of 10 ps. */
+static void add_stamped(UA_Server *server, char *name, UA_Double number, UA_StatusCode status, UA_DateTime time,
+                        UA_UInt16 picoseconds) {
+    add_scalar(server, name, &number, &UA_TYPES[UA_TYPES_DOUBLE]);
+    UA_DataValue value;
+    UA_DataValue_init(&value);
+    UA_Variant_setScalar(&value.value, &number, &UA_TYPES[UA_TYPES_DOUBLE]);
+    value.hasValue = true;
+    value.hasStatus = status != 0;
+    value.status = status;
+    value.hasSourceTimestamp = true;
+    value.sourceTimestamp = time;
+    value.hasSourcePicoseconds = picoseconds != 0;
+    value.sourcePicoseconds = picoseconds;
+    UA_Server_writeDataValue(server, UA_NODEID_STRING(plant, name), value);
+}
+
+#define SCALAR(name, kind, TYPE, literal) \
+    do { UA_##kind v = literal; add_scalar(server, name, &v, &UA_TYPES[UA_TYPES_##TYPE]); } while(0)
+
+static void add_types(UA_Server *server) {
+    SCALAR("Boolean", Boolean, BOOLEAN, true);
+    SCALAR("SByte", SByte, SBYTE, -128);
+    SCALAR("Byte", Byte, BYTE, 255);
+    SCALAR("Int16", Int16, INT16, -32768);
+    SCALAR("UInt16", UInt16, UINT16, 65535);
+    SCALAR("Int32", Int32, INT32, -2147483647 - 1);
+    SCALAR("UInt32", UInt32, UINT32, 4294967295u);
+    SCALAR("Int64", Int64, INT64, -9223372036854775807LL - 1);
+    SCALAR("UInt64", UInt64, UINT64, 18446744073709551615ULL);
+    SCALAR("Float", Float, FLOAT, 3.25f);
+    SCALAR("Double", Double, DOUBLE, 1.0 / 3.0);
+    SCALAR("String", String, STRING, UA_STRING("K\xc3\xbchlung \xe2\x82\xac"));
+    SCALAR("DateTime", DateTime, DATETIME, 133497000001234567LL);
+    UA_Guid guid = {0x09087e75, 0x8e5e, 0x499b, {0x95, 0x4f, 0xf2, 0xa9, 0x60, 0x3d, 0xb2, 0x8a}};
+    add_scalar(server, "Guid", &guid, &UA_TYPES[UA_TYPES_GUID]);
+    UA_ByteString octets = UA_BYTESTRING("\x01\x02\xfe\xff");
+    add_scalar(server, "ByteString", &octets, &UA_TYPES[UA_TYPES_BYTESTRING]);
+    UA_LocalizedText text = UA_LOCALIZEDTEXT("de", "L\xc3\xa4uft");
+    add_scalar(server, "LocalizedText", &text, &UA_TYPES[UA_TYPES_LOCALIZEDTEXT]);
+    UA_QualifiedName name = UA_QUALIFIEDNAME(2, "Name");
+    add_scalar(server, "QualifiedName", &name, &UA_TYPES[UA_TYPES_QUALIFIEDNAME]);
+    UA_NodeId node = UA_NODEID_STRING(1, "a;b");
+    add_scalar(server, "NodeId", &node, &UA_TYPES[UA_TYPES_NODEID]);
+    SCALAR("StatusCode", StatusCode, STATUSCODE, UA_STATUSCODE_BADDEVICEFAILURE);
+    UA_ServerState state = UA_SERVERSTATE_SUSPENDED;
+    add_scalar(server, "Enumeration", &state, &UA_TYPES[UA_TYPES_SERVERSTATE]);
+    UA_EUInformation unit;
+    UA_EUInformation_init(&unit);
+    unit.unitId = 4408652;
+    unit.displayName = UA_LOCALIZEDTEXT("", "\xc2\xb0""C");
+    add_scalar(server, "Structure", &unit, &UA_TYPES[UA_TYPES_EUINFORMATION]);
+}
+
+static void add_oddities(UA_Server *server) {
+    UA_Double numbers[4] = {1.0, 2.0, 3.0, 4.0};
+    UA_Variant array;
+    UA_Variant_init(&array);
+    UA_Variant_setArray(&array, numbers, 4, &UA_TYPES[UA_TYPES_DOUBLE]);
+    add(server, UA_NODEID_STRING(plant, "Array"), &array, UA_ACCESSLEVELMASK_READ);
+    UA_Double number = 5.0;
+    UA_Variant scalar;
+    UA_Variant_init(&scalar);
+    UA_Variant_setScalar(&scalar, &number, &UA_TYPES[UA_TYPES_DOUBLE]);
+    add(server, UA_NODEID_STRING(plant, "Forbidden"), &scalar, UA_ACCESSLEVELMASK_WRITE);
+    add(server, UA_NODEID_STRING(plant, "Empty"), NULL, UA_ACCESSLEVELMASK_READ);
+    UA_Guid guid = {0x09087e75, 0x8e5e, 0x499b, {0x95, 0x4f, 0xf2, 0xa9, 0x60, 0x3d, 0xb2, 0x8a}};
+    add(server, UA_NODEID_GUID(plant, guid), &scalar, UA_ACCESSLEVELMASK_READ);
+    add(server, UA_NODEID_BYTESTRING(plant, "\x01\x02\x03"), &scalar, UA_ACCESSLEVELMASK_READ);
+    UA_DateTime time = 133497000001234567LL;
+    add_stamped(server, "Bad", 1.5, UA_STATUSCODE_BADSENSORFAILURE, time, 0);
+    add_stamped(server, "Uncertain", 2.5, UA_STATUSCODE_UNCERTAINLASTUSABLEVALUE, time, 0);
+    add_stamped(server, "Picoseconds", 3.5, 0, time, 9876);
+    add_stamped(server, "Old", 4.5, 0, 116444735999999999LL, 0);
+    add_stamped(server, "Ahead", 5.5, 0, UA_DateTime_now() + 2 * 3600 * UA_DATETIME_SEC, 0);
+}
+
+static void move(UA_Server *server, void *data) {
+    (void)data;
+    round_++;
+    for(unsigned i = 1; i <= doubles; i++) {
+        UA_Double number = i + round_ * 1e-3;
+        UA_Variant value;
+        UA_Variant_init(&value);
+        UA_Variant_setScalar(&value, &number, &UA_TYPES[UA_TYPES_DOUBLE]);
+        UA_Server_writeValue(server, UA_NODEID_NUMERIC(plant, i), value);
+    }
+}
+
+static UA_StatusCode configure(UA_ServerConfig *config, UA_UInt16 port, int argc, char **argv) {
+    UA_ByteString certificate = load(argument(argc, argv, "certificate")), key = load(argument(argc, argv, "key"));
+    UA_ByteString trusted = load(argument(argc, argv, "trust"));
+    UA_StatusCode result = certificate.length
+        ? UA_ServerConfig_setDefaultWithSecurityPolicies(config, port, &certificate, &key, &trusted,
+                                                         trusted.length ? 1 : 0, NULL, 0, NULL, 0)
+        : UA_ServerConfig_setMinimal(config, port, NULL);
+    const char *uri = argument(argc, argv, "uri");
+    if(uri) {
+        UA_String_clear(&config->applicationDescription.applicationUri);
+        config->applicationDescription.applicationUri = UA_STRING_ALLOC(uri);
+        for(size_t i = 0; i < config->endpointsSize; i++) {
+            UA_String_clear(&config->endpoints[i].server.applicationUri);
+            config->endpoints[i].server.applicationUri = UA_STRING_ALLOC(uri);
+        }
+    }
+    if(argument(argc, argv, "limit")) config->maxNodesPerRead = (UA_UInt32)atoi(argument(argc, argv, "limit"));
+    if(argument(argc, argv, "sessions")) config->maxSessions = (UA_UInt16)atoi(argument(argc, argv, "sessions"));
+    if(argument(argc, argv, "user")) {
+        UA_UsernamePasswordLogin login = {UA_STRING_ALLOC(argument(argc, argv, "user")),
+                                          UA_STRING_ALLOC(argument(argc, argv, "password"))};
+        UA_String policy = config->securityPolicies[config->securityPoliciesSize - 1].policyUri;
+        config->accessControl.clear(&config->accessControl);
+        result |= UA_AccessControl_default(config, false, &policy, 1, &login);
+    }
+    return result;
+}
+
+int main(int argc, char **argv) {
+    if(argc < 2) return 2;
+    signal(SIGTERM, stop);
+    signal(SIGINT, stop);
+    UA_UInt16 port = (UA_UInt16)atoi(argv[1]);
+    UA_ServerConfig config;
+    memset(&config, 0, sizeof(config));
+    UA_Logger logger = UA_Log_Stdout_withLevel(getenv("VERBOSE") ? UA_LOGLEVEL_INFO : UA_LOGLEVEL_FATAL);
+    config.logging = &logger;
+    if(configure(&config, port, argc, argv)) return 1;
+    UA_Server *server = UA_Server_newWithConfig(&config);
+    if(argument(argc, argv, "swap")) UA_Server_addNamespace(server, "urn:cpc:test:other");
+    plant = UA_Server_addNamespace(server, "urn:cpc:test:plant");
+    doubles = argument(argc, argv, "doubles") ? (unsigned)atoi(argument(argc, argv, "doubles")) : 0;
+    for(unsigned i = 1; i <= doubles; i++) {
+        UA_Double number = i + 0.25;
+        UA_Variant value;
+        UA_Variant_init(&value);
+        UA_Variant_setScalar(&value, &number, &UA_TYPES[UA_TYPES_DOUBLE]);
+        add(server, UA_NODEID_NUMERIC(plant, i), &value, UA_ACCESSLEVELMASK_READ);
+    }
+    add_types(server);
+    add_oddities(server);
+    if(argument(argc, argv, "moving"))
+        UA_Server_addRepeatedCallback(server, move, NULL, atof(argument(argc, argv, "moving")), NULL);
+    if(UA_Server_run_startup(server)) return 1;
+    printf("listening %d\n", port);
+    fflush(stdout);
+    while(running) UA_Server_run_iterate(server, true);
+    UA_Server_run_shutdown(server);
+    UA_Server_delete(server);
+    return 0;
+}
