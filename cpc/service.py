@@ -227,7 +227,8 @@ def config_hash(files: Sequence[Path]) -> int:
 def load_manager(settings: Settings) -> Any:
     """The producer with its files read; raises ConfigError for a fault in one."""
     files = [str(file) for file in settings.files]
-    manager = import_manager(settings.kind)(files, str(settings.xsd) if settings.xsd else None)
+    xsd = str(settings.xsd) if settings.xsd else None
+    manager = import_manager(settings.kind)(files, xsd, interval=settings.interval)
     if settings.kind == "modbus":
         manager.load_endpoints_from_xml()
         manager.create_clients()

@@ -67,7 +67,7 @@ class Supervisor:
 
     commands: Sequence[Command]
     on_tick: Callable[[], None] = lambda: None
-    """Called about once a second while the services run; must not raise and not block."""
+    """Called about once a second while the services run; must not raise, and not block for long."""
     _children: list[_Child] = field(default_factory=list)
     _selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     _signals: int = 0
@@ -89,14 +89,13 @@ class Supervisor:
         self._selector.close()
         return 1 if self._refused else 0
 
-    @property
-    def all_ready(self) -> bool:
-        """Whether every service has reported that its work has begun, and is alive."""
-        return all(c.ready for c in self._children if not c.command.helper)
+    def is_ready(self, name: str) -> bool:
+        """Whether a service is alive and has reported that its work has begun."""
+        return any(c.ready for c in self._children if c.command.name == name)
 
-    def pid(self, name: str) -> int | None:
-        """The process of a command now, None while it is down."""
-        return next((c.process.pid for c in self._children if c.command.name == name and c.process), None)
+    def was_ready(self, name: str) -> bool:
+        """Whether a service has ever done so."""
+        return any(c.ever_ready for c in self._children if c.command.name == name)
 
     def kill(self, name: str) -> None:
         """End a service that hangs; it is then started again like any that died."""

@@ -71,7 +71,8 @@ def _with_services(paths: Sequence[Path]) -> list[EndpointFile]:
 def _examine(file: EndpointFile) -> _Report:
     report = _Report(file, list(file.faults), list(file.warnings))
     if not file.faults:
-        report.requests = plans.requests(file)
+        report.requests, impossible = plans.requests(file)
+        report.faults += impossible
         report.warnings += plans.feasibility(file)
     return report
 

@@ -13,6 +13,9 @@ from cpc.commandline.output import printable
 _SHOWN = 6
 """Names of points shown for one request."""
 
+_OPERATIONS = {1: "Read Coils", 2: "Read Discrete Input", 3: "Read Holding Registers", 4: "Read Input Registers"}
+"""Function codes in the words of the endpoint files."""
+
 _Point = TypeVar("_Point", ModbusPoint, OpcUaNode)
 
 
@@ -44,24 +47,32 @@ class Planned:
         return f"{printable(self.device)}: {every}: {self.operation}{where} ({self.count}): {names}{more}"
 
 
-def requests(file: EndpointFile) -> list[Planned]:
-    """Every read request of a round of all devices, in file order, by scan class."""
+def requests(file: EndpointFile) -> tuple[list[Planned], list[Fault]]:
+    """Every read request of a round of all devices, in file order, by scan class; and faults that allow no plan."""
     planned: list[Planned] = []
-    for server in file.modbus:
-        planned += _modbus(server)
+    faults: list[Fault] = []
+    if file.modbus:
+        from modbus_tcp_client.plan import PlanError
+
+        for server in file.modbus:
+            try:
+                planned += _modbus(server)
+            except PlanError as error:
+                faults.append(Fault(file=server.file, line=server.line, message=str(error)))
     for opcua in file.opcua:
         planned += _opcua(opcua)
-    return planned
+    return planned, faults
 
 
-def _modbus(server: ModbusServer) -> Iterator[Planned]:
+def _modbus(server: ModbusServer) -> list[Planned]:
     from modbus_tcp_client.plan import plan
 
-    for interval, points in _by_interval(server.points, server.interval):
-        for request in plan(points, max_registers=server.max_registers, max_gap=server.max_gap):
-            operation = "Read " + points[request.points[0]].read_function.name.replace("_", " ").title()
-            yield Planned(server.alias, interval, operation, request.address, request.count,
-                          tuple(points[i].name for i in request.points))
+    return [
+        Planned(server.alias, interval, _OPERATIONS[request.function], request.address, request.count,
+                tuple(points[i].name for i in request.points))
+        for interval, points in _by_interval(server.points, server.interval)
+        for request in plan(points, max_registers=server.max_registers, max_gap=server.max_gap)
+    ]
 
 
 def _opcua(server: OpcUaServer) -> Iterator[Planned]:

@@ -14,7 +14,7 @@ from endpoint_config import ConfigError
 
 from cpc import logs, processes
 from cpc.commandline.errors import CommandError, Exit
-from cpc.monitor import Monitor
+from cpc.monitor import Monitor, remove_segments
 from cpc.service import Refused, Settings, all_settings, check_files
 from cpc.supervisor import Command, Supervisor
 
@@ -58,14 +58,15 @@ def _endpoint_files(args: Namespace, services: Sequence[Settings]) -> Iterator[d
 def _run_processes(args: Namespace, services: Sequence[Settings], files: dict[str, list[Path]]) -> int:
     commands = [*_simulators(args, services, files), *(_service(args, s, files[s.kind]) for s in services)]
     supervisor = Supervisor(commands)
-    monitor = Monitor({s.kind: s.segments for s in services}, restart=supervisor.kill)
+    monitor = Monitor({s.kind: s.segments for s in services}, is_ready=supervisor.is_ready, restart=supervisor.kill)
     supervisor.on_tick = monitor.tick
     try:
         return supervisor.run(args.duration)
     finally:
         monitor.close()
         if not args.keep:
-            monitor.remove_segments()
+            # Only what this run has taken: what an earlier one left behind may be waiting for its successor.
+            remove_segments(name for s in services if supervisor.was_ready(s.kind) for name in s.segments)
 
 
 def _service(args: Namespace, settings: Settings, files: Sequence[Path]) -> Command:

@@ -8,10 +8,10 @@ from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
-
-from cpc.commandline.output import printable, text_age, text_value
 from process_image import Point
 from process_image.quality import quality_name
+
+from cpc.commandline.output import printable, text_age, text_value
 
 COLUMNS = ("POINT", "VALUE", "UNIT", "QUALITY", "AGE")
 """Heads of the columns; sorting goes by their index."""

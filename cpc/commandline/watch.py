@@ -1,0 +1,65 @@
+"""`cpc watch`: the points live; a table in the terminal, or plain tables one after the other."""
+
+from __future__ import annotations
+
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable, Sequence
+
+from process_image import list_segments
+
+from cpc.commandline.errors import Exit
+from cpc.commandline.output import complain, table
+from cpc.commandline.segment_access import open_segment
+from cpc.commandline.watch_feed import SegmentFeed
+from cpc.commandline.watch_view import AGE, COLUMNS, VALUE, View
+
+
+def run(args: Namespace) -> int:
+    """Show one segment, which must be there, or every segment (of a namespace), also those that come later."""
+    if args.segment:
+        open_segment(args.segment).close()
+        names: Callable[[], Sequence[str]] = lambda: [args.segment]  # noqa: E731
+    else:
+        prefix = f"{args.namespace}_" if args.namespace else ""
+        names = lambda: [info.name for info in list_segments(prefix)]  # noqa: E731
+    feed = SegmentFeed(names)
+    try:
+        show(feed, plain=args.plain, interval=args.interval, duration=args.duration)
+    finally:
+        feed.close()
+    return Exit.DONE
+
+
+def show(feed: SegmentFeed, *, plain: bool, interval: float = 1.0, duration: float | None = None) -> None:
+    """Until q, Ctrl-C or the end of `duration` (s): the live table on a terminal, else a table each `interval` (s)."""
+    if plain or not on_terminal():
+        print_tables(feed, interval=interval, duration=duration)
+        return
+    from cpc.commandline.watch_app import WatchApp
+
+    WatchApp(feed, duration=duration).run()
+
+
+def on_terminal() -> bool:
+    """Whether a person looks: the live table reads keys from stdin and draws on stdout and stderr."""
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
+
+
+def print_tables(feed: SegmentFeed, *, interval: float, duration: float | None = None) -> None:
+    """A table each `interval` seconds, by the clock and not by pauses, so that it does not drift."""
+    view = View(feed)
+    begin = due = time.monotonic()
+    while duration is None or due - begin < duration:
+        time.sleep(max(due - time.monotonic(), 0))
+        feed.refresh()
+        view.update()
+        for line in feed.states():
+            complain(line)
+        rows = [view.cells(row) for row in view.order.tolist()]
+        stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        print(f"{stamp}  {view.summary()}\n{table(COLUMNS, rows, right=[VALUE, AGE])}\n", flush=True)
+        due = max(due + interval, time.monotonic())
+    if duration is not None:
+        time.sleep(max(begin + duration - time.monotonic(), 0))
