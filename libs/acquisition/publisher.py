@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-
-from acquisition.status import DeviceStatus
 from process_image import RECORD, Block, Point, Writer, arrange
 from process_image.quality import BAD_WAITING_FOR_INITIAL_DATA, GOOD
+
+from acquisition.status import DeviceStatus
 
 HEARTBEAT_SECONDS = 0.25
 """Longest time between two calls of `flush`; each segment's heartbeat is written at this rate."""
