@@ -148,6 +148,7 @@ def _segments(commands: Commands) -> None:
     parser = _command(commands, "segments", "list the segments in /dev/shm, who writes them and who may read them")
     _json(parser)
     parser.add_argument("--clean", action="store_true", help="remove those whose writer is gone")
+    parser.add_argument("--prefix", metavar="TEXT", default="", help="only names that begin with it")
 
 
 def _watch(commands: Commands) -> None:

@@ -41,7 +41,7 @@ def _rows(segment: str, snapshot: Snapshot, names: Sequence[str]) -> list[int]:
 def _as_json(image: Image, snapshot: Snapshot, samples: Sequence[Sample]) -> dict[str, Any]:
     return {
         "segment": image.name,
-        "epoch": f"{snapshot.epoch:016x}",
+        "epoch": snapshot.epoch,
         "generation": snapshot.generation,
         "stale": snapshot.stale,
         "writer": writer_of(image.name),

@@ -13,8 +13,8 @@ from cpc.commandline.output import complain, print_json, printable, table
 
 def run(args: Namespace) -> int:
     """List them; with --clean first remove those whose writer is gone, and name what is left alone."""
-    cleaned = clean() if args.clean else []
-    found = list_segments()
+    cleaned = clean(args.prefix) if args.clean else []
+    found = list_segments(args.prefix)
     if args.json:
         made: dict[str, Any] = {"segments": [_as_json(info) for info in found]}
         if args.clean:
@@ -47,7 +47,7 @@ def _as_json(info: SegmentInfo) -> dict[str, Any]:
     return {
         "name": info.name,
         "size": info.size,
-        "epoch": f"{info.epoch:016x}",
+        "epoch": info.epoch,
         "generation": info.generation,
         "writer": {"pid": info.pid or None, "alive": info.alive},
         "state": info.state,
