@@ -17,6 +17,7 @@ from process_image.schema import decode, make_tables
 from process_image.snapshot import Snapshot
 
 _LAST: Final = np.uint64(SLOTS - 1)
+_ONE: Final = np.uint64(1)
 _TWO: Final = np.uint64(2)
 _TRIES: Final = 10_000
 """Copies of a torn block that are tried before giving up; a block is torn only by four publishes during one copy."""
@@ -86,25 +87,76 @@ class Attached:
         fences.acquire()  # the count is not newer than what is copied after it
         records = np.empty(header.points, RECORD)
         texts = np.empty(header.text_length // 8, np.uint64)
-        generations, published = self._copy(records.view(np.uint64), texts)
+        if header.blocks == 1:
+            generations, published = self._copy_one(records.view(np.uint64), texts)
+        else:
+            generations, published = self._copy_all(records.view(np.uint64), texts)
         now = time.monotonic_ns()
         stale = not self.writer_is_fresh(now)
-        due = memory.next_due.astype(np.int64)
-        overdue = np.ones(header.blocks, np.bool_) if stale else (due > 0) & (now > due + header.grace)
         return Snapshot(
             points=self.points, index=self.index, block_of=self.block_of, text_places=self.text_places,
             records=records, texts=texts.view(np.uint8), published=published, generations=generations, now=now,
-            epoch=header.epoch, generation=image_generation, stale=stale, stale_blocks=overdue)
+            epoch=header.epoch, generation=image_generation, stale=stale, stale_blocks=self._overdue(stale, now))
 
-    def _copy(self, records: Words, texts: Words) -> tuple[Words, npt.NDArray[np.int64]]:
-        """Copy the latest slot of every block, again where the writer was faster; only torn blocks are copied again.
+    def _overdue(self, stale: bool, now: int) -> npt.NDArray[np.bool_] | None:
+        """Which blocks are stale; None where none is."""
+        memory, header = self.memory, self.memory.header
+        if stale:
+            return np.ones(header.blocks, np.bool_)
+        if header.blocks == 1:
+            due = memory.words[header.next_due_offset >> 3]
+            return np.ones(1, np.bool_) if 0 < due < now - header.grace else None
+        overdue = (memory.next_due - _ONE) < np.uint64(max(0, now - header.grace - 1))  # 0 wraps round to never
+        return overdue if overdue.any() else None
 
-        Order: generation, sequence; records, texts, publish time; sequence again.
+    def _copy_one(self, records: Words, texts: Words) -> tuple[Words, npt.NDArray[np.int64]]:
+        """As `_copy`, for an image of one block."""
+        memory, header, acquire = self.memory, self.memory.header, fences.acquire
+        words, pitch = memory.words, memory.sequence.shape[1]
+        for _ in range(_TRIES):
+            generation = words[header.generation_offset >> 3]
+            slot = generation & (SLOTS - 1)
+            acquire()
+            sequence = (header.sequence_offset >> 3) + slot * pitch
+            before = words[sequence]
+            acquire()
+            records[:] = memory.records[slot]
+            if len(texts):
+                texts[:] = memory.texts[slot]
+            published = words[(header.published_offset >> 3) + slot * pitch]
+            acquire()
+            if before == words[sequence] == 2 * generation:
+                return np.array((generation,), np.uint64), np.array((published,), np.int64)
+        raise NotReady(self._never_still(1))
+
+    def _copy_all(self, records: Words, texts: Words) -> tuple[Words, npt.NDArray[np.int64]]:
+        """As `_copy`; where every block stands at the same slot, in one piece at first."""
+        memory, count = self.memory, len(self._all)
+        generations = memory.generation.copy()
+        slot = int(generations[0]) & (SLOTS - 1)
+        if ((generations & _LAST) != slot).any():
+            return self._copy(self._all, generations, np.empty(count, np.int64), records, texts)
+        fences.acquire()
+        before = memory.sequence[slot, :count].copy()
+        fences.acquire()
+        records[:] = memory.records[slot]
+        if len(texts):
+            texts[:] = memory.texts[slot]
+        published = memory.published[slot, :count].astype(np.int64)
+        fences.acquire()
+        whole = (before == generations * _TWO) & (memory.sequence[slot, :count] == before)
+        if whole.all():
+            return generations, published
+        return self._copy(np.flatnonzero(~whole), generations, published, records, texts)
+
+    def _copy(self, left: npt.NDArray[np.intp], generations: Words, published: npt.NDArray[np.int64],
+              records: Words, texts: Words) -> tuple[Words, npt.NDArray[np.int64]]:
+        """Copy the latest slot of the blocks `left`, again where the writer was faster, until all are whole.
+
+        Order: generation, sequence; records, texts, publish time; sequence again. Returns `generations` and
+        `published` with the copied blocks' entries set.
         """
         memory = self.memory
-        generations = np.empty(len(self._all), np.uint64)
-        published = np.empty(len(self._all), np.int64)
-        left = self._all
         for _ in range(_TRIES):
             generation = memory.generation[left]
             slot = (generation & _LAST).astype(np.intp)
@@ -119,7 +171,10 @@ class Attached:
             if whole.all():
                 return generations, published
             left = left[~whole]
-        raise NotReady(f"{memory.name}: {len(left)} blocks never held still; is more than one writer at work?")
+        raise NotReady(self._never_still(len(left)))
+
+    def _never_still(self, blocks: int) -> str:
+        return f"{self.memory.name}: {blocks} blocks never held still; is more than one writer at work?"
 
     def _copy_blocks(self, index: npt.NDArray[np.intp], slot: npt.NDArray[np.intp], records: Words,
                      texts: Words) -> None:

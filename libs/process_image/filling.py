@@ -67,6 +67,7 @@ class Stage:
         header = memory.header
         self.memory = memory
         self.records = np.zeros(header.points, RECORD)
+        self._sequences: npt.NDArray[np.uint32] = self.records["sequence"]
         self.words: Words = self.records.view(np.uint64)
         self.texts: Words = np.zeros(header.text_length // 8, np.uint64)
         self.generation: Words = memory.generation.copy()
@@ -81,6 +82,7 @@ class Stage:
         pattern = np.zeros((header.points, RECORD_WORDS), np.bool_)
         pattern[:, COMPARED_WORDS] = True
         self._pattern = pattern.reshape(-1)
+        self._singles: dict[int, _Piece] = {}
         self._groups = self._make_groups()
         self._group_ends = np.array([g.last for g in self._groups], np.intp)
 
@@ -92,9 +94,9 @@ class Stage:
 
     def pieces(self, index: Rows) -> list[_Piece]:
         """How the blocks of a strictly rising `index` are to be copied."""
-        latest = self.generation[index] & _LAST
         if len(index) == 1:
-            return [self._run(int(index[0]), int(index[0]) + 1, int(latest[0]))]
+            return [self._single(int(index[0]))]
+        latest = self.generation[index] & _LAST
         cuts = np.flatnonzero((np.diff(index) != 1) | (np.diff(latest) != 0)) + 1
         if len(cuts) < MAX_RUNS:
             edges = [0, *cuts.tolist(), len(index)]
@@ -107,6 +109,14 @@ class Stage:
                 made.append(self._indexed(group, index[start:end], latest[start:end]))
                 start = end
         return made
+
+    def _single(self, block: int) -> _Piece:
+        """The piece of one block, kept: publishing one block is what happens most."""
+        piece = self._singles.get(block)
+        if piece is None:
+            piece = self._singles[block] = self._run(block, block + 1, 0)
+        piece.latest = int(self.generation[block]) & (SLOTS - 1)
+        return piece
 
     def _run(self, first: int, last: int, latest: int) -> _Piece:
         texts = self.text_edges[first], self.text_edges[last]
@@ -144,17 +154,32 @@ class Stage:
             previous = piece.group.records[piece.latest, piece.records[0]].reshape(-1)
         differs = np.not_equal(current, previous, out=self._differs[: len(current)])
         np.logical_and(differs, self._pattern[: len(current)], out=differs)
-        if not differs.any():
+        if not np.logical_or.reduce(differs):
             return None
         matrix = differs.reshape(-1, RECORD_WORDS)
         changed = matrix[:, 2] | matrix[:, 3]
+        before = previous.view(RECORD)["sequence"]
+        if np.logical_and.reduce(changed):
+            return self._count_up_all(piece, before)
         self._weigh_quality(piece, matrix[:, 4], changed, current, previous)
-        return self._count_up(piece, changed, previous.view(RECORD)["sequence"])
+        local = np.flatnonzero(changed)
+        if not len(local):
+            return None
+        rows = _global(piece.rows, local)
+        self._sequences[rows] = before[local] + np.uint32(1)
+        return rows
+
+    def _count_up_all(self, piece: _Piece, before: npt.NDArray[np.uint32]) -> slice | Rows:
+        if isinstance(piece.rows, slice):
+            np.add(before, np.uint32(1), out=self._sequences[piece.rows])
+        else:
+            self._sequences[piece.rows] = before + np.uint32(1)
+        return piece.rows
 
     def _weigh_quality(self, piece: _Piece, suspects: npt.NDArray[np.bool_], changed: npt.NDArray[np.bool_],
                        current: Words, previous: Words) -> None:
         """Where only the last word differs, tell a change of quality from an overwritten sequence."""
-        open_cases = np.flatnonzero(suspects & ~changed)
+        open_cases = np.flatnonzero(suspects > changed)  # in booleans: and not changed
         if not len(open_cases):
             return
         old = previous.view(RECORD)[open_cases]
@@ -162,19 +187,7 @@ class Stage:
         changed[open_cases[real]] = True
         if not real.all():
             wrong = ~real
-            self.records["sequence"][_global(piece.rows, open_cases[wrong])] = old["sequence"][wrong]
-
-    def _count_up(self, piece: _Piece, changed: npt.NDArray[np.bool_], before: Any) -> slice | Rows | None:
-        sequence = self.records["sequence"]
-        if changed.all():
-            sequence[piece.rows] = before + np.uint32(1)
-            return piece.rows
-        local = np.flatnonzero(changed)
-        if not len(local):
-            return None
-        rows = _global(piece.rows, local)
-        sequence[rows] = before[local] + np.uint32(1)
-        return rows
+            self._sequences[_global(piece.rows, open_cases[wrong])] = old["sequence"][wrong]
 
     def fill(self, pieces: Sequence[_Piece], index: Rows, now: int) -> None:
         """Copy the staged records into each block's oldest slot and make it the latest.
@@ -183,6 +196,9 @@ class Stage:
         generation. A reader that sees an even sequence twice around its copy has a whole slot, and the generation
         never names a slot that is not whole.
         """
+        if len(index) == 1:
+            self._fill_one(pieces[0], int(index[0]), now)
+            return
         release, hook = fences.release, stops.hook
         generation = self.generation[index] + _ONE
         flat = (generation & _LAST).astype(np.intp) * self._pitch + index
@@ -202,6 +218,30 @@ class Stage:
             hook("publish.even")
         self.memory.generation[index] = generation
         self.generation[index] = generation
+        if hook is not None:
+            hook("publish.generation")
+
+    def _fill_one(self, piece: _Piece, block: int, now: int) -> None:
+        """The same for one block, without arrays of one element."""
+        header, words, release, hook = self.memory.header, self.memory.words, fences.release, stops.hook
+        generation = int(self.generation[block]) + 1
+        place = (generation & (SLOTS - 1)) * self._pitch + block
+        sequence = (header.sequence_offset >> 3) + place
+        words[sequence] = 2 * generation - 1
+        release()
+        if hook is not None:
+            hook("publish.odd")
+        self._copy((piece,), hook)
+        words[(header.published_offset >> 3) + place] = now
+        if hook is not None:
+            hook("publish.copied")
+        release()
+        words[sequence] = 2 * generation
+        release()
+        if hook is not None:
+            hook("publish.even")
+        words[(header.generation_offset >> 3) + block] = generation
+        self.generation[block] = generation
         if hook is not None:
             hook("publish.generation")
 

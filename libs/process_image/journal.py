@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from process_image import fences, stops
-from process_image.layout import CUT_FLAG, RECORD, TEXT_HEAD, Word
+from process_image.layout import CUT_FLAG, RECORD, RECORD_WORDS, TEXT_HEAD, Word
 from process_image.memory import Memory
 
 Rows = npt.NDArray[np.intp]
@@ -31,6 +31,8 @@ class Journal:
         self._entries = memory.header.journal_entries
         self._long = memory.header.long_length
         self._records = memory.journal_records.view("V40")
+        self._words = memory.journal_records.view(np.uint64)
+        self._numbers = np.arange(memory.header.points, dtype=np.uint32)
         self.position = memory.read(Word.JOURNAL_COMMITTED)
         # entries that a killed writer had reserved may be overwritten: the mark never falls, they count as lost
         self._reserved = max(memory.read(Word.JOURNAL_RESERVED), self.position)
@@ -86,14 +88,14 @@ class Journal:
     def _write_straight(self, records: npt.NDArray[np.void], rows: slice | Rows, target: slice, now: int) -> None:
         memory = self._memory
         if isinstance(rows, slice):
-            memory.journal_records.view(np.uint64).reshape(-1, 5)[target] = records.view(np.uint64).reshape(-1, 5)[rows]
-            memory.journal_row[target] = np.arange(rows.start, rows.stop, dtype=np.uint32)
+            here = slice(target.start * RECORD_WORDS, target.stop * RECORD_WORDS)
+            there = slice(rows.start * RECORD_WORDS, rows.stop * RECORD_WORDS)
+            self._words[here] = records.view(np.uint64)[there]
+            memory.journal_row[target] = self._numbers[rows]
         else:
             np.take(records.view("V40"), rows, out=self._records[target], mode="clip")
             memory.journal_row[target] = rows
         memory.journal_published[target] = now
-        memory.journal_long[target] = 0
-        memory.journal_length[target] = 0
         if self._has_text:
             self._write_texts(rows, target)
 

@@ -29,7 +29,8 @@ Words = npt.NDArray[np.uint64]
 class Memory:
     """Views into one mapped object; read-only unless it was opened for writing.
 
-    `words` are the header's live words by number (offset / 8), the arrays are as the layout names them.
+    `words` is the whole object as u64 by number (offset / 8), for live words one at a time; the arrays are as the
+    layout names them.
     """
 
     def __init__(self, fd: int, name: str, *, write: bool, header: Header | None = None) -> None:
@@ -47,7 +48,7 @@ class Memory:
         if write:
             self._map.madvise(mmap.MADV_DONTFORK)  # a forked child must not be able to write
         self.bytes: npt.NDArray[np.uint8] = np.frombuffer(self._map, np.uint8)
-        self.words = memoryview(self._map)[:HEADER_SIZE].cast("Q")
+        self.words = memoryview(self._map).cast("Q")
         self.futex = memoryview(self._map)[Word.FUTEX : Word.FUTEX + 4].cast("I")
         self.futex_address = int(self.bytes.ctypes.data) + Word.FUTEX
         self._make_views(self.header)

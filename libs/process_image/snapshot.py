@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from process_image.layout import TEXT_HEAD
 from process_image.points import Point
-from process_image.quality import GOOD, UNCERTAIN_LAST_USABLE_VALUE, is_bad, quality_name
+from process_image.quality import SEVERITY_MASK, UNCERTAIN_LAST_USABLE_VALUE, is_bad, quality_name
 
 Value = bool | int | float | str | bytes | None
 _SIGNED: Final = {"int8": 8, "int16": 16, "int32": 32, "int64": 64}
@@ -61,7 +61,7 @@ class Snapshot(Mapping[str, Sample]):
     def __init__(self, *, points: tuple[Point, ...], index: Mapping[str, int], block_of: npt.NDArray[np.intp],
                  text_places: npt.NDArray[np.int64], records: npt.NDArray[np.void], texts: npt.NDArray[np.uint8],
                  published: npt.NDArray[np.int64], generations: npt.NDArray[np.uint64], now: int, epoch: int,
-                 generation: int, stale: bool, stale_blocks: npt.NDArray[np.bool_]) -> None:
+                 generation: int, stale: bool, stale_blocks: npt.NDArray[np.bool_] | None) -> None:
         """For Image.snapshot alone."""
         self.points = points
         """Points in image order, of the layout that this snapshot was taken from."""
@@ -74,22 +74,28 @@ class Snapshot(Mapping[str, Sample]):
         """Generation of each block."""
         self.stale = stale
         """Whether the writer is gone, stopped or not ready: everything here is of the past."""
-        self.stale_blocks = stale_blocks
-        """For each block, whether it is overdue (or the whole image stale)."""
         self.time = now
         """Monotonic ns when it was taken."""
         self._index, self._block_of, self._text_places = index, block_of, text_places
-        self._texts, self._published = texts, published
+        self._texts, self._published, self._stale_blocks = texts, published, stale_blocks
         self.raw_quality = self._mark_stale()
         """The quality column as the writer published it."""
 
     def _mark_stale(self) -> npt.NDArray[np.uint32]:
-        quality = self.records["quality"]
-        if not self.stale_blocks.any():
+        quality: npt.NDArray[np.uint32] = self.records["quality"]
+        if self._stale_blocks is None:
             return quality
         published = quality.copy()
-        quality[self.stale_blocks[self._block_of] & (published == GOOD)] = UNCERTAIN_LAST_USABLE_VALUE
+        good = published & np.uint32(SEVERITY_MASK) == 0
+        quality[self._stale_blocks[self._block_of] & good] = UNCERTAIN_LAST_USABLE_VALUE
         return published
+
+    @property
+    def stale_blocks(self) -> npt.NDArray[np.bool_]:
+        """For each block, whether it is overdue (or the whole image stale)."""
+        if self._stale_blocks is None:
+            return np.zeros(len(self._published), np.bool_)
+        return self._stale_blocks
 
     @property
     def ages(self) -> npt.NDArray[np.float64]:
@@ -124,7 +130,8 @@ class Snapshot(Mapping[str, Sample]):
             point=point, value=value, cut=cut, quality=int(record["quality"]), raw_quality=raw_quality,
             source_time=int(record["source_time"]), received_time=int(record["received_time"]),
             sequence=int(record["sequence"]), raw=_as_int(int(record["raw"]), point.type),
-            age=(self.time - int(self._published[block])) / 1e9, stale=bool(self.stale_blocks[block]),
+            age=(self.time - int(self._published[block])) / 1e9,
+            stale=self._stale_blocks is not None and bool(self._stale_blocks[block]),
         )
 
     def _value(self, row: int, point: Point, record: Any, quality: int) -> tuple[Value, bool]:
