@@ -14,22 +14,29 @@ PACKAGE = "endpoint_config.schemas"
 
 def run(args: Namespace) -> int:
     """Write the samples with their schemas into a folder; files that are there are kept unless --force is given."""
-    files = samples()
     target: Path = args.folder
-    there = sorted(name for name in files if (target / name).exists())
+    there = sorted(name for name in samples() if (target / name).exists())
     if there and not args.force:
         raise CommandError(f"cpc init: {target / there[0]}: is there already; take another folder, or --force")
     try:
-        target.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            (target / name).write_bytes(content)
+        written = write_samples(target)
     except OSError as error:
         raise CommandError(f"cpc init: {error.filename or target}: {error.strerror}; take a folder that "
                            "can be written") from error
-    for name in sorted(files):
-        print(target / name)
+    for path in written:
+        print(path)
     print(f"\nTry them: cpc run --simulate --config {target / 'partition.xml'}")
     return Exit.DONE
+
+
+def write_samples(target: Path) -> list[Path]:
+    """Write every sample and schema into a folder, which is made where needed; returns their paths."""
+    target.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, content in sorted(samples().items()):
+        (target / name).write_bytes(content)
+        written.append(target / name)
+    return written
 
 
 def samples() -> dict[str, bytes]:

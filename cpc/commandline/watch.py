@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from argparse import Namespace
@@ -32,14 +33,21 @@ def run(args: Namespace) -> int:
     return Exit.DONE
 
 
-def show(feed: SegmentFeed, *, plain: bool, interval: float = 1.0, duration: float | None = None) -> None:
-    """Until q, Ctrl-C or the end of `duration` (s): the live table on a terminal, else a table each `interval` (s)."""
+def show(
+    feed: SegmentFeed, *, plain: bool, interval: float = 1.0, duration: float | None = None,
+    go_on: Callable[[], bool] = lambda: True,
+) -> None:
+    """The live table on a terminal, else a table each `interval` (s).
+
+    Ends with q, Ctrl-C, after `duration` (s), or when `go_on()` is no longer true.
+    """
     if plain or not on_terminal():
-        print_tables(feed, interval=interval, duration=duration)
+        with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C is how this ends
+            print_tables(feed, interval=interval, duration=duration, go_on=go_on)
         return
     from cpc.commandline.watch_app import WatchApp
 
-    WatchApp(feed, duration=duration).run()
+    WatchApp(feed, duration=duration, go_on=go_on).run()
 
 
 def on_terminal() -> bool:
@@ -47,11 +55,13 @@ def on_terminal() -> bool:
     return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
 
 
-def print_tables(feed: SegmentFeed, *, interval: float, duration: float | None = None) -> None:
+def print_tables(
+    feed: SegmentFeed, *, interval: float, duration: float | None = None, go_on: Callable[[], bool] = lambda: True
+) -> None:
     """A table each `interval` seconds, by the clock and not by pauses, so that it does not drift."""
     view = View(feed)
     begin = due = time.monotonic()
-    while duration is None or due - begin < duration:
+    while (duration is None or due - begin < duration) and go_on():
         time.sleep(max(due - time.monotonic(), 0))
         feed.refresh()
         view.update()
@@ -61,5 +71,5 @@ def print_tables(feed: SegmentFeed, *, interval: float, duration: float | None =
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         print(f"{stamp}  {view.summary()}\n{table(COLUMNS, rows, right=[VALUE, AGE])}\n", flush=True)
         due = max(due + interval, time.monotonic())
-    if duration is not None:
+    if duration is not None and go_on():
         time.sleep(max(begin + duration - time.monotonic(), 0))

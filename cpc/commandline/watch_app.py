@@ -6,6 +6,7 @@ points cost as much as 50.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import ClassVar
 
 from rich.segment import Segment
@@ -167,8 +168,12 @@ class WatchApp(App[None]):
         *(Binding(str(n + 1), f"sort({n})", show=False) for n in range(len(COLUMNS))),
     ]
 
-    def __init__(self, feed: Feed, *, duration: float | None = None) -> None:
+    def __init__(
+        self, feed: Feed, *, duration: float | None = None, go_on: Callable[[], bool] = lambda: True
+    ) -> None:
+        """Ends with q or Ctrl-C, after `duration` (s), or when `go_on()` is no longer true."""
         super().__init__()
+        self._go_on = go_on
         self.feed = feed
         self.view = View(feed)
         self._duration = duration
@@ -191,6 +196,9 @@ class WatchApp(App[None]):
 
     def tick(self) -> None:
         """A new snapshot on the screen."""
+        if not self._go_on():
+            self.exit()
+            return
         self.feed.refresh()
         self.show()
 
