@@ -12,13 +12,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
-from endpoint_config import OpcUaServer, Secret, SecurityMode
-from process_image.quality import quality_name
+from endpoint_config import OpcUaNode, OpcUaServer, Secret, SecurityMode
+from process_image.quality import BAD_NODE_ID_UNKNOWN, quality_name
 
 from opcua_client.datatypes import Wire
 from opcua_client.decoding import IS_ARRAY, Columns, Reader
 from opcua_client.encoding import EPOCH_TICKS, parse_node_id, read_body, read_value_id
 from opcua_client.errors import Unanswered, Unreachable
+from opcua_client.plan import namespace_index, node_id_at
 from opcua_client.session import Session, open_session
 from opcua_client.values import text_of, widen
 
@@ -92,14 +93,24 @@ class OpcUaClient:
             self._do(session.close())
         self._stop_loop()
 
-    def read_value(self, node_id: str) -> Reading:
-        """Read one node; a bad status is in the reading, OpcUaError means that there was no answer to read."""
-        body = read_body([read_value_id(parse_node_id(node_id))])
-        return self._do(self._read(body))
+    def read_value(self, node_id: str | OpcUaNode) -> Reading:
+        """Read one node, named by its NodeId or as an endpoint file does, also by namespace URI.
 
-    async def _read(self, body: bytes) -> Reading:
+        A bad status is in the reading; OpcUaError means that there was no answer to read.
+        """
+        return self._do(self._read(node_id))
+
+    async def _read(self, node: str | OpcUaNode) -> Reading:
         if self._session is None:
             raise Unreachable("read", "not connected", "call connect() first")
+        if isinstance(node, str):
+            wanted = parse_node_id(node)
+        else:
+            index = namespace_index(node, self._session.namespaces)
+            if index is None:
+                return Reading(value=None, quality=BAD_NODE_ID_UNKNOWN, source_time=0, datatype="Null")
+            wanted = node_id_at(node, index)
+        body = read_body([read_value_id(wanted)])
         answer = self._session.channel.read(body, self._server.timeout)
         await asyncio.wait({answer}, timeout=self._server.timeout)
         if not answer.done():

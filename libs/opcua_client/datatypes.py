@@ -148,13 +148,20 @@ def kind_of(datatype: str) -> Kind:
 def image_point(node: OpcUaNode, server: OpcUaServer, default_interval: float) -> Point:
     """The image point of one node; its scan class is the node's, else the server's, else the default."""
     kind = kind_of(node.datatype)
-    extra = (("opcua_type", kind.name), ("node_id", node.node_id))
+    extra = (("opcua_type", kind.name), ("node_id", shown_id(node)))
     return Point(
         name=node.name, device=server.alias, type=kind.image,
         unit=node.unit or ("ns" if kind is DATETIME else ""),
         range=(node.minimum, node.maximum), description=node.description,
         scan_class=interval_of(node, server, default_interval), writable=node.writable, size=TEXT_BYTES, extra=extra,
     )
+
+
+def shown_id(node: OpcUaNode) -> str:
+    """The node's id as the file gives it: with `nsu=` where it names the namespace by its URI (Part 6, 5.3.1.11)."""
+    if not node.namespace_uri:
+        return node.node_id
+    return f"nsu={node.namespace_uri};{node.node_id.partition(';')[2]}"
 
 
 def interval_of(node: OpcUaNode, server: OpcUaServer, default_interval: float) -> float:

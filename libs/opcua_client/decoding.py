@@ -194,12 +194,13 @@ def skim(body: bytes, start: int, count: int) -> Layout:
             codes.append(code)
             tails.append(at)
             at += _TAIL[mask]
-        at = _skip_array(body, at, _skip_diagnostic_item, 1)
+        guards.extend(range(at, at + 4))
+        end = _skip_array(body, at, _skip_diagnostic_item, 1)
     except (IndexError, struct.error) as error:
         raise Malformed(_OPERATION, "ends within a value") from error
-    if at != len(body):
-        raise Malformed(_OPERATION, f"{len(body) - at} bytes do not fit")
-    return _Found(starts, tails, codes, guards, reusable).layout(body, start)
+    if end != len(body):
+        raise Malformed(_OPERATION, f"{len(body) - end} bytes do not fit")
+    return _Found(starts, tails, codes, guards, reusable and end == at + 4).layout(body, start)
 
 
 @dataclass(slots=True)

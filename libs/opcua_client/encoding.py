@@ -65,7 +65,7 @@ class NodeId:
 
 def parse_node_id(text: str) -> NodeId:
     """Read `ns=2;i=9`, `i=2255`, `ns=1;s=a;b`, `ns=1;g=...`, `ns=1;b=BASE64`; Misconfigured for anything else."""
-    namespace, rest = 0, text.strip()
+    namespace, rest = 0, text.lstrip()  # a space at the end may belong to a string identifier
     try:
         if rest.startswith("ns="):
             number, _, rest = rest[3:].partition(";")

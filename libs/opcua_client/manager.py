@@ -34,8 +34,8 @@ class OpcUaClientManager:
 
         `interval` (s) is the scan class that points without one show; `periodic_read` says how often they are polled.
         """
-        single = isinstance(xml_config_path, (str, Path))
-        self._files = [Path(xml_config_path)] if single else [Path(p) for p in xml_config_path]  # type: ignore[arg-type, union-attr]
+        paths = [xml_config_path] if isinstance(xml_config_path, (str, Path)) else xml_config_path
+        self._files = [Path(path) for path in paths]
         self._xsd = Path(xsd_path) if xsd_path is not None else None
         self._interval = interval
         self._servers: tuple[OpcUaServer, ...] = ()
@@ -47,8 +47,8 @@ class OpcUaClientManager:
         self._ended = asyncio.Event()
 
     @classmethod
-    def of(cls, servers: Sequence[OpcUaServer], *, interval: float = 1.0) -> OpcUaClientManager:
-        """A manager for models that are at hand already."""
+    def from_servers(cls, servers: Sequence[OpcUaServer], *, interval: float = 1.0) -> OpcUaClientManager:
+        """A manager for servers that stand in no file; as if parsed."""
         manager = cls((), interval=interval)
         manager._take(tuple(servers))
         return manager
@@ -79,7 +79,7 @@ class OpcUaClientManager:
         """Get ready; connections are made by `periodic_read`, and a server that is down is no error."""
         self._stop.clear()
 
-    def periodic_read(self, interval: float, shm_list: Sequence[Writer], semaphore_list: Sequence[Any]) -> None:
+    def periodic_read(self, interval: float, shm_list: Sequence[Writer], semaphore_list: Sequence[Any] = ()) -> None:
         """Poll and publish until `stop_clients`; `interval` (s) is for nodes whose file names none, 0 = back to back.
 
         `shm_list` holds the writers and `semaphore_list` the semaphores that guard them, pair by pair. Runs in any

@@ -70,7 +70,7 @@ def make_plan(nodes: Sequence[OpcUaNode], rows: Sequence[int], *, namespaces: Se
         if index is None:
             lost.append((row, node))
         else:
-            known.append((node, read_value_id(_at(node, index)), row))
+            known.append((node, read_value_id(node_id_at(node, index)), row))
     reads: list[ReadPlan] = []
     for variable in (False, True):
         part = [entry for entry in known if (kind_of(entry[0].datatype).image in ("string", "bytes")) == variable]
@@ -91,5 +91,6 @@ def namespace_index(node: OpcUaNode, namespaces: Sequence[str]) -> int | None:
         return None
 
 
-def _at(node: OpcUaNode, namespace: int) -> NodeId:
+def node_id_at(node: OpcUaNode, namespace: int) -> NodeId:
+    """The node's id with the index that its namespace has at this server."""
     return NodeId(namespace=namespace, identifier=parse_node_id(node.node_id).identifier)
