@@ -3,7 +3,7 @@
 A fenced block says by the words behind its language what is done with it:
 
 - `python run`: run as a program beside a partition on simulated devices; it must end with 0. `python run=forever`: it
-  must print something and is then ended.
+  must print something and is then ended. `python run=alone`: like `run`, without a partition.
 - `sh run`: run by bash, in one scratch folder for the whole page. `sh run=background`: started, and the page goes on
   when its segments hold good values; ended with the page.
 - `file=NAME`: the block is written to that file in the scratch folder, and then run or checked.
@@ -83,5 +83,5 @@ def anchors(page: Path) -> set[str]:
 
 def with_prefix(text: str, prefix: str) -> str:
     """The text with every name in shared memory, and every partition that it starts, under a prefix of its own."""
-    text = re.sub(r"\b(modbus|opcua)_(shm|semaphore)", rf"{prefix}_\1_\2", text)
+    text = re.sub(r"\b(modbus|opcua|load)_(shm|semaphore)", rf"{prefix}_\1_\2", text)
     return re.sub(r"\bcpc (run|health|watch)\b", rf"cpc \1 --namespace {prefix}", text)

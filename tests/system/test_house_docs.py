@@ -113,7 +113,7 @@ class Story:
 
     def run_python(self, name: str, block: Block) -> None:
         """Run a program beside a partition; one that never ends must print something."""
-        if not self.running:
+        if not self.running and block.words["run"] != "alone":
             self.start([str(BIN / "cpc"), "run", "--config", str(peers.ROOT / "config" / "partition.xml"), "--simulate",
                         "--namespace", self.prefix], block)
         if block.words["run"] != "forever":
