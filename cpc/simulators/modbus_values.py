@@ -10,7 +10,7 @@ import modbus_frames
 import numpy as np
 from endpoint_config.models import Datatype, ModbusPoint, ModbusServer, ReadFunction
 from modbus_frames import ExceptionCode, ExceptionResponse
-from modbus_tcp_client.encode import EncodeError, encode, number_limits, place, raw_bits, raw_number
+from modbus_tcp_client.encode import Slot, bits_function, encode, number_limits, raw_bits
 from modbus_tcp_client.plan import Span, spans, value_span
 from modbus_tcp_client.points import effective_datatype, is_text
 from modbus_tcp_client.scaling import linear
@@ -76,8 +76,13 @@ class Table:
 class Mover:
     """A point whose value changes with time."""
 
-    point: ModbusPoint
-    table: Table
+    invalid: frozenset[int]
+    """Raw bits that it never takes."""
+    bits: Callable[[int | float], int]
+    """From the number before scaling to raw bits."""
+    slot: Slot
+    content: bytearray
+    """Of its table."""
     curve: Callable[[float], int | float]
     """Number before scaling at a time in seconds."""
 
@@ -110,9 +115,9 @@ class SimulatedUnit:
             return
         self._moved_to = seconds
         for mover in self._movers:
-            bits = raw_bits(mover.point, mover.curve(seconds))
-            if bits not in mover.point.invalid:
-                place(mover.point, bits, mover.table.content, mover.table.offset(mover.point.address))
+            bits = mover.bits(mover.curve(seconds))
+            if bits not in mover.invalid:
+                mover.slot.put(bits, mover.content)
 
     def read(self, request: modbus_frames.Request) -> bytes:
         """Serve a read; exception 02 for what is not in the file."""
@@ -139,7 +144,7 @@ class SimulatedUnit:
         )
         if self._claim(register):
             table = self._tables[int(point.read_function)]
-            place(register, raw_bits(register, FACTOR), table.content, table.offset(register.address))
+            Slot(register, table.offset(register.address)).put(raw_bits(register, FACTOR), table.content)
 
     def _add(self, point: ModbusPoint, phase: float) -> None:
         """Give a point its first value, and its curve where it moves.
@@ -156,11 +161,14 @@ class SimulatedUnit:
             begin = table.offset(point.address)
             table.content[begin : begin + 2 * point.registers] = _text(point)
             return
-        curve = curve_of(point, phase)
+        curve, slot = curve_of(point, phase), Slot(point, table.offset(point.address))
         if point.writable:
-            place(point, raw_bits(point, curve(0.0)), table.content, table.offset(point.address))
+            slot.put(raw_bits(point, curve(0.0)), table.content)
         else:
-            self._movers.append(Mover(point=point, table=table, curve=curve))
+            self._movers.append(Mover(
+                invalid=frozenset(point.invalid), bits=bits_function(point), slot=slot, content=table.content,
+                curve=curve,
+            ))
 
     def _claim(self, point: ModbusPoint) -> bool:
         """Take the bits of a point; False where another has some of them."""
@@ -192,9 +200,7 @@ def curve_of(point: ModbusPoint, phase: float) -> Callable[[float], int | float]
         # The outermost hundredth is left out: in fewer bits than float64 the end itself may lie beyond it.
         margin = (high - low) / 100.0
         return lambda t: _wave(t + phase, low + margin, high - margin)
-    bottom, top = math.ceil(low), math.floor(high)
-    if bottom > top:
-        bottom = top = round((low + high) / 2)
+    bottom, top = int(low), int(high)
     if limits[0] == 0 and point.registers > 1 and point.minimum is None and point.maximum is None:
         start = int(phase * 1000.0)
         return lambda t: start + int(t * 10.0)
@@ -209,42 +215,31 @@ def _wave(t: float, low: float, high: float) -> float:
 
 
 def _range(point: ModbusPoint) -> tuple[float, float]:
-    """Lowest and highest number before scaling that keep the engineering value within minimum and maximum."""
-    wanted = _engineering_range(point)
-    limits = number_limits(point)
+    """Lowest and highest number before scaling that keep the engineering value within minimum and maximum.
+
+    Where the type can't carry any such number, twice the nearest that it can.
+    """
+    scale = linear(point.scale, point.valueoffset)
     factor = FACTOR if point.scalefactor is not None else 0
-    ends: list[float] = []
-    for end in wanted:
-        try:
-            ends.append(_inside(point, raw_number(point, end, factor), wanted, factor))
-        except EncodeError:
-            assert limits is not None
-            ends.append(limits[0] if end == min(wanted) else limits[1])
-    low, high = sorted(ends)
-    if limits is not None and high - low < 1 and point.minimum is None and point.maximum is None:
-        return limits[0], min(limits[1], limits[0] + 1000.0)
-    return low, high
+    low, high = sorted(scale.invert(end, factor) for end in _engineering_range(point))
+    limits = number_limits(point)
+    if limits is None:
+        return float(low), float(high)
+    bottom, top = max(limits[0], math.ceil(low)), min(limits[1], math.floor(high))
+    if top - bottom < 1 and point.minimum is None and point.maximum is None:
+        return limits[0], min(limits[1], limits[0] + 1000)
+    if bottom > top:
+        bottom = top = min(max(round((low + high) / 2), limits[0]), limits[1])
+    return bottom, top
 
 
 def _engineering_range(point: ModbusPoint) -> tuple[float, float]:
-    """Minimum and maximum; an open end is put beside the given one."""
+    """Minimum and maximum; an open end is put a hundred steps of the raw number beside the given one, or 100."""
     low, high = point.minimum, point.maximum
-    if low is None and high is None:
-        return DEFAULT_RANGE
+    wide = 100.0 * max(1.0, abs(point.scale))
     if low is None:
-        assert high is not None
-        return high - 100.0, high
-    return low, low + 100.0 if high is None else high
-
-
-def _inside(point: ModbusPoint, number: int | float, wanted: tuple[float, float], factor: int) -> float:
-    """The number, moved by one where rounding took its engineering value out of the range."""
-    scale = linear(point.scale, point.valueoffset)
-    if isinstance(number, int):
-        for step in (0, -1, 1):
-            if wanted[0] <= scale.apply(number + step, factor) <= wanted[1]:
-                return number + step
-    return number
+        return DEFAULT_RANGE if high is None else (high - wide, high)
+    return low, low + wide if high is None else high
 
 
 def _text(point: ModbusPoint) -> bytes:

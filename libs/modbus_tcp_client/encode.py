@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import struct
+from collections.abc import Callable
 from fractions import Fraction
 
 from endpoint_config.models import Datatype, ModbusPoint
@@ -17,7 +18,7 @@ from modbus_tcp_client.scaling import linear
 
 Value = bool | int | float | str | bytes
 
-_FLOATS = {Datatype.FLOAT16: (">e", 16), Datatype.FLOAT32: (">f", 32), Datatype.FLOAT64: (">d", 64)}
+_FLOATS = {Datatype.FLOAT16: ">e", Datatype.FLOAT32: ">f", Datatype.FLOAT64: ">d"}
 _SIGNED = {
     Datatype.INT8_HIGH: 8, Datatype.INT8_LOW: 8, Datatype.INT16: 16, Datatype.INT32: 32, Datatype.INT64: 64,
 }
@@ -82,35 +83,63 @@ def raw_number(point: ModbusPoint, value: bool | int | float, factor: int = 0) -
 
 def raw_bits(point: ModbusPoint, number: int | float) -> int:
     """The bits of a number before scaling, zero-extended from the width of the type; EncodeError for too large."""
+    return bits_function(point)(number)
+
+
+def bits_function(point: ModbusPoint) -> Callable[[int | float], int]:
+    """`raw_bits` of one point, made once for a point that is written often."""
     datatype = effective_datatype(point)
-    if datatype in _FLOATS:
+    if datatype in _BCD_DIGITS:
+        return lambda number: int(str(int(number)), 16)
+    if datatype not in _FLOATS:
+        mask = (1 << width(point)) - 1
+        return lambda number: int(number) & mask
+    pack = struct.Struct(_FLOATS[datatype]).pack
+
+    def float_bits(number: int | float) -> int:
         try:
-            return int.from_bytes(struct.pack(_FLOATS[datatype][0], number), "big")
+            return int.from_bytes(pack(number), "big")
         except OverflowError as error:
             raise EncodeError(f"{point.name}: {number:g} is too large for {datatype}") from error
-    if datatype in _BCD_DIGITS:
-        return int(str(int(number)), 16)
-    return int(number) & ((1 << width(point)) - 1)
+
+    return float_bits
 
 
-def place(point: ModbusPoint, bits: int, into: bytearray, offset: int = 0) -> None:
-    """Put raw bits into the point's registers, which begin at `offset` of `into`, in the point's order.
+class Slot:
+    """Where the raw bits of a point go: made once for a point that is written often."""
 
-    Of a bit, a bit field or one byte of a register nothing but these bits is changed. For a coil the byte becomes
-    0 or 1.
-    """
-    if point.read_function.is_bits:
-        into[offset] = bits & 1
-        return
-    order = in_order(offset, point.registers, point.order)
-    datatype = effective_datatype(point)
-    shift = 8 if datatype in _HIGH else (point.bit or 0)
-    size = width(point)
-    if size < 8 * len(order):
-        present = int.from_bytes(bytes(into[i] for i in order), "big")
-        bits = present & ~(((1 << size) - 1) << shift) | bits << shift
-    for i, byte in zip(order, bits.to_bytes(len(order), "big"), strict=True):
-        into[i] = byte
+    __slots__ = ("_is_bits", "_keep", "_offset", "_order", "_shift", "_solid", "size")
+
+    def __init__(self, point: ModbusPoint, offset: int = 0) -> None:
+        """The point's registers (or its coil's byte) begin at `offset` of the bytes that `put` is given."""
+        datatype = effective_datatype(point)
+        self.size = width(point)
+        """Bits of the raw pattern."""
+        self._is_bits = point.read_function.is_bits
+        self._offset = offset
+        self._order = in_order(offset, point.registers, point.order)
+        self._shift = 8 if datatype in _HIGH else (point.bit or 0)
+        whole = self.size == 8 * len(self._order)
+        self._keep = None if whole else ~(((1 << self.size) - 1) << self._shift)
+        self._solid = whole and self._order == tuple(range(offset, offset + len(self._order)))
+
+    def put(self, bits: int, into: bytearray) -> None:
+        """Put raw bits in the point's order; of a bit, a bit field or one byte of a register nothing else changes.
+
+        For a coil the byte becomes 0 or 1.
+        """
+        order = self._order
+        if self._is_bits:
+            into[self._offset] = bits & 1
+            return
+        if self._solid:
+            into[self._offset : self._offset + len(order)] = bits.to_bytes(len(order), "big")
+            return
+        if self._keep is not None:
+            present = int.from_bytes(bytes([into[i] for i in order]), "big")
+            bits = present & self._keep | bits << self._shift
+        for i, byte in zip(order, bits.to_bytes(len(order), "big"), strict=True):
+            into[i] = byte
 
 
 def encode(point: ModbusPoint, value: Value, *, current: bytes = b"", factor: int = 0) -> bytes:
@@ -131,7 +160,7 @@ def encode(point: ModbusPoint, value: Value, *, current: bytes = b"", factor: in
     bits = raw_bits(point, raw_number(point, value, factor))
     if bits in point.invalid:
         raise EncodeError(f"{point.name}: {value} would be written as {bits:#x}, which means that there is no value")
-    place(point, bits, content)
+    Slot(point).put(bits, content)
     return bytes(content)
 
 

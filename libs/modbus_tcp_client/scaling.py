@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 from fractions import Fraction
@@ -32,8 +33,9 @@ class Linear:
         return (float(number) * (self.multiply * up) + self.add * down) / (self.divide * down)
 
     def invert(self, value: float | int, factor: int = 0) -> Fraction:
-        """The raw number, not yet rounded, whose engineering value is `value`; exact."""
-        wanted = Fraction(value) * Fraction(self.divide) - Fraction(self.add)
+        """The raw number, not yet rounded, whose engineering value is `value`, a float meaning its shortest decimal."""
+        exact = Fraction(repr(value)) if isinstance(value, float) else Fraction(value)
+        wanted = exact * Fraction(self.divide) - Fraction(self.add)
         return wanted / (Fraction(self.multiply) * Fraction(10) ** factor)
 
 
@@ -41,6 +43,7 @@ IDENTITY = Linear()
 """The value is the raw number."""
 
 
+@functools.lru_cache(maxsize=4096)
 def linear(scale: float, valueoffset: float) -> Linear:
     """The exact form of raw * scale + valueoffset, taking both for the decimal numbers they are written as."""
     plain = Linear(multiply=scale, add=valueoffset)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 import struct
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -286,12 +287,6 @@ def test_simulated_values_are_good_and_within_their_limits(
         "p", 0, datatype=kind, order=order, scale=scale[0], valueoffset=scale[1], minimum=minimum, maximum=maximum,
         scalefactor=9 if factor else None, invalid=(3, 5),
     )
-    limits = number_limits(p)
-    ends = [x * scale[0] * (0.1 if factor else 1.0) + scale[1] for x in limits or (-1e30, 1e30)]
-    reachable = any(
-        min(ends) + abs(scale[0]) <= end <= max(ends) - abs(scale[0])
-        for end in (minimum, maximum) if end is not None
-    ) and (minimum is None or min(ends) <= minimum) and (maximum is None or maximum <= max(ends))
     unit = SimulatedUnit([ModbusServer(alias="a", ipaddr="h", points=(p,))])
     unit.move(float(seconds))
     dp = DecodePlan([p], plan([p]))
@@ -301,9 +296,15 @@ def test_simulated_values_are_good_and_within_their_limits(
         data[0, offset : offset + request.data_bytes] = np.frombuffer(pdu[2:], np.uint8)
     records = np.zeros((1, 1), RECORD)
     dp.decode(data, records)
-    wide = scale[0] == 1000.0 or (minimum is not None and maximum is not None and maximum - minimum < abs(scale[0]))
-    if not wide and (reachable or (minimum is None and maximum is None)):
+    low, high = number_limits(p) or (-(10**9), 10**9)
+    # Whether any number that the type can carry lies within the limits at all.
+    step = scale[0] * (0.1 if factor else 1.0)
+    numbers_in = sorted((end - scale[1]) / step for end in (
+        (-1e12 if minimum is None else minimum), (1e12 if maximum is None else maximum)))
+    if max(low, math.ceil(numbers_in[0])) + 1 < min(high, math.floor(numbers_in[1])):
         assert records["quality"][0, 0] == 0
+        assert minimum is None or records["value"][0, 0] >= minimum
+        assert maximum is None or records["value"][0, 0] <= maximum
 
 
 def test_values_move_with_time_counters_upwards_and_texts_not() -> None:
