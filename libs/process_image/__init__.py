@@ -25,6 +25,7 @@ from process_image.guarding import Counters
 from process_image.image import Image, attach
 from process_image.layout import RECORD
 from process_image.layout import VERSION as LAYOUT_VERSION
+from process_image.objects import Pin, pinned_bytes, pins
 from process_image.points import NUMERIC_TYPES, TEXT_TYPES, Block, Point, arrange
 from process_image.quality import is_bad, is_good, is_uncertain, quality_name
 from process_image.segments import SegmentInfo, describe, list_segments
@@ -34,7 +35,7 @@ from process_image.writer import Writer
 __all__ = [
     "LAYOUT_VERSION", "NUMERIC_TYPES", "RECORD", "TEXT_TYPES", "Block", "Changes", "Cleaned", "Counters", "Cursor",
     "ForeignObject", "Image", "ImageError", "LayoutMismatch", "LeaseHeld", "NoRoom", "NotPermitted", "NotReady",
-    "Point", "Sample", "SegmentInfo", "SegmentNotFound", "Snapshot", "UnsupportedMachine", "Writer", "WriterClosed",
+    "Pin", "Point", "Sample", "SegmentInfo", "SegmentNotFound", "Snapshot", "UnsupportedMachine", "Writer", "WriterClosed",
     "arrange", "attach", "clean", "create", "describe", "is_bad", "is_good", "is_uncertain", "list_segments",
-    "quality", "quality_name", "unlink",
+    "pinned_bytes", "pins", "quality", "quality_name", "unlink",
 ]

@@ -11,9 +11,10 @@ import numpy.typing as npt
 
 from process_image import fences, objects
 from process_image.errors import LayoutMismatch, NotReady
-from process_image.layout import RECORD, RECORD_WORDS, SLOTS, STATE_NAMES, State, Word, plan, stamp
+from process_image.layout import RECORD, SLOTS, STATE_NAMES, State, Word, stamp
 from process_image.memory import Memory, Words
-from process_image.schema import decode, make_tables
+from process_image.planning import derive
+from process_image.schema import decode
 from process_image.snapshot import Snapshot
 
 _LAST: Final = np.uint64(SLOTS - 1)
@@ -45,28 +46,20 @@ class Attached:
         state = memory.read(Word.STATE)
         if state != State.READY:
             raise NotReady(f"{memory.name}: its state is {STATE_NAMES.get(state, state)}; try again in a moment")
-        if header.schema_offset + header.schema_length > header.total_size:
-            raise LayoutMismatch(f"{memory.name}: the schema lies outside of the object; damaged")
         schema = memory.section(header.schema_offset, header.schema_length)
-        self.points, self.blocks = decode(schema, memory.name)
-        if (len(self.points), len(self.blocks)) != (header.points, header.blocks):
+        points, blocks = decode(schema, memory.name)
+        if (len(points), len(blocks)) != (header.points, header.blocks):
             raise LayoutMismatch(f"{memory.name}: schema and header count points differently; damaged")
-        tables = make_tables(self.points, self.blocks)
-        expected = plan(
-            schema=schema, tables=tables.pack(), points=len(self.points), blocks=len(self.blocks),
-            names_length=len(tables.names), text_length=tables.text_length, journal_entries=header.journal_entries,
-            long_length=header.long_length, stale_after=header.stale_after, grace=header.grace)
-        if stamp(expected, epoch=header.epoch, created=header.created) != header:
+        plan = derive(points, blocks, schema, journal_entries=header.journal_entries, long_length=header.long_length,
+                      stale_after=header.stale_after, grace=header.grace)
+        if stamp(plan.header, epoch=header.epoch, created=header.created) != header:
             raise LayoutMismatch(f"{memory.name}: header and schema contradict each other; the object is damaged")
-        if memory.section(header.block_table_offset, len(tables.pack())) != tables.pack():
+        tables = plan.tables.pack()
+        if memory.section(header.block_table_offset, len(tables)) != tables:
             raise LayoutMismatch(f"{memory.name}: tables and schema contradict each other; the object is damaged")
-        self.index = {point.full_name: row for row, point in enumerate(self.points)}
-        self.block_of = tables.points["block"].astype(np.intp)
-        is_text = np.array([p.is_text for p in self.points])
-        self.text_places = np.where(is_text, tables.points["text_offset"].astype(np.int64), -1)
-        starts = np.array([b.start for b in self.blocks] + [header.points], np.intp)
-        self._record_edges = starts * RECORD_WORDS
-        self._text_edges = np.append(tables.blocks["text_offset"], header.text_length).astype(np.intp) // 8
+        self.points, self.blocks, self.index = points, blocks, plan.index
+        self.block_of, self.text_places = plan.block_of, plan.text_places
+        self._record_edges, self._text_edges = plan.record_edges, plan.text_edges
         self._all = np.arange(header.blocks)
 
     @property

@@ -15,12 +15,12 @@ from process_image import fences, futex, objects, stops
 from process_image.errors import ForeignObject, LayoutMismatch, SegmentNotFound
 from process_image.filling import Stage
 from process_image.guarding import WAIT_BOUND
-from process_image.layout import Header, State, Word, plan, stamp
+from process_image.layout import Header, State, Word, stamp
 from process_image.lease import Lease, pid_namespace
 from process_image.memory import Memory
-from process_image.points import Block, Point
+from process_image.planning import Plan, make_plan
 from process_image.quality import BAD_WAITING_FOR_INITIAL_DATA
-from process_image.schema import PointLike, Tables, check, encode, make_tables
+from process_image.schema import PointLike
 from process_image.takeover import take_over
 from process_image.writer import WAKE_WAITERS, Writer
 
@@ -31,15 +31,6 @@ GRACE = 0.5
 """Seconds past a block's `next_due` after which it counts as stale."""
 LONG_BYTES = 1 << 20
 """Bytes of the journal's ring for texts, where there are texts."""
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Plan:
-    points: tuple[Point, ...]
-    blocks: tuple[Block, ...]
-    tables: Tables
-    schema: bytes
-    header: Header
 
 
 def create(name: str, points: Iterable[PointLike], *, semaphore: Any = None, mode: int = 0o640,
@@ -55,16 +46,17 @@ def create(name: str, points: Iterable[PointLike], *, semaphore: Any = None, mod
     Raises LeaseHeld, NotPermitted, NoRoom, ForeignObject, ValueError (points, names).
     """
     bare = objects.check_name(name)
-    plan_ = _make_plan(points, journal_entries=journal_entries, long_bytes=long_bytes, stale_after=stale_after,
-                       grace=grace)
+    plan = make_plan(points, journal_entries=journal_entries, long_bytes=long_bytes, stale_after=stale_after,
+                     grace=grace)
     gid = None if group is None else objects.group_id(group)
     lease = Lease(bare)
     try:
         _reach("create.leased")
         old = _find_old(bare)
         held = old.memory.semaphore_name if old and old.memory and old.memory.read(Word.SEMAPHORE_HELD) else ""
-        make = _take_over if old is not None and _same_layout(old, plan_.header) else _make
-        writer = make(bare, old, plan_, lease, mode=mode, gid=gid, config_hash=config_hash,
+        taken_over = old is not None and _same_layout(old, plan.header)
+        make = _take_over if taken_over else _make
+        writer = make(bare, old, plan, lease, mode=mode, gid=gid, config_hash=config_hash,
                       settings={"repair_after": repair_after, "bound": wait_bound, "gid": gid})
     except BaseException:
         lease.release()
@@ -74,25 +66,9 @@ def create(name: str, points: Iterable[PointLike], *, semaphore: Any = None, mod
         if held:
             writer.free_semaphore(held)
     except BaseException:
-        writer.close()
+        writer.close(unlink=not taken_over)
         raise
     return writer
-
-
-def _make_plan(points: Iterable[PointLike], *, journal_entries: int, long_bytes: int, stale_after: float,
-               grace: float) -> _Plan:
-    ordered, blocks = check(points)
-    if not 1 <= journal_entries <= 1 << 28:
-        raise ValueError(f"a journal holds 1 to {1 << 28} entries, not {journal_entries}")
-    tables, schema = make_tables(ordered, blocks), encode(ordered, blocks)
-    longest = max((p.size for p in ordered if p.is_text), default=0)
-    header = plan(
-        schema=schema, tables=tables.pack(), points=len(ordered), blocks=len(blocks), names_length=len(tables.names),
-        text_length=tables.text_length, journal_entries=journal_entries,
-        long_length=max(long_bytes, 2 * longest) if longest else 0,
-        stale_after=int(stale_after * 1e9), grace=int(grace * 1e9),
-    )
-    return _Plan(points=ordered, blocks=blocks, tables=tables, schema=schema, header=header)
 
 
 @dataclass(slots=True)
@@ -138,7 +114,7 @@ def _note_writer(memory: Memory, config_hash: int) -> None:
         words[word] = 0
 
 
-def _take_over(name: str, old: _Old | None, plan_: _Plan, lease: Lease, *, mode: int, gid: int | None,
+def _take_over(name: str, old: _Old | None, plan: Plan, lease: Lease, *, mode: int, gid: int | None,
                config_hash: int, settings: dict[str, Any]) -> Writer:
     assert old is not None and old.memory is not None
     memory = old.memory
@@ -150,25 +126,23 @@ def _take_over(name: str, old: _Old | None, plan_: _Plan, lease: Lease, *, mode:
     _reach("takeover.starting")
     memory.words[Word.TAKE_OVERS >> 3] = memory.read(Word.TAKE_OVERS) + 1
     _note_writer(memory, config_hash)
-    stage = Stage(memory, plan_.blocks, plan_.tables)
-    take_over(memory, stage, plan_.tables)
-    writer = Writer(memory, lease, stage, points=plan_.points, blocks=plan_.blocks, tables=plan_.tables,
-                    **settings)
+    stage = Stage(memory, plan)
+    take_over(memory, stage, plan.tables)
+    writer = Writer(memory, lease, stage, plan, **settings)
     writer.start(taken_over=True)
     return writer
 
 
-def _make(name: str, old: _Old | None, plan_: _Plan, lease: Lease, *, mode: int, gid: int | None, config_hash: int,
+def _make(name: str, old: _Old | None, plan: Plan, lease: Lease, *, mode: int, gid: int | None, config_hash: int,
           settings: dict[str, Any]) -> Writer:
     """A new object, whole before it has a name; then the old one is retired and gives up the name."""
-    fd = objects.create_object(name, plan_.header.total_size, mode=mode, gid=gid)
+    fd = objects.create_object(name, plan.header.total_size, mode=mode, gid=gid)
     try:
         _reach("create.allocated")
-        memory = _fill_new(fd, name, plan_, config_hash)
-        stage = Stage(memory, plan_.blocks, plan_.tables)
+        memory = _fill_new(fd, name, plan, config_hash)
+        stage = Stage(memory, plan)
         stage.records["quality"] = BAD_WAITING_FOR_INITIAL_DATA
-        writer = Writer(memory, lease, stage, points=plan_.points, blocks=plan_.blocks, tables=plan_.tables,
-                        **settings)
+        writer = Writer(memory, lease, stage, plan, **settings)
         writer.start(taken_over=False)
         _reach("create.filled")
         if old is not None:
@@ -182,11 +156,11 @@ def _make(name: str, old: _Old | None, plan_: _Plan, lease: Lease, *, mode: int,
     return writer
 
 
-def _fill_new(fd: int, name: str, plan_: _Plan, config_hash: int) -> Memory:
-    header = stamp(plan_.header, epoch=secrets.randbits(64) or 1, created=time.time_ns())
+def _fill_new(fd: int, name: str, plan: Plan, config_hash: int) -> Memory:
+    header = stamp(plan.header, epoch=secrets.randbits(64) or 1, created=time.time_ns())
     memory = Memory(fd, name, write=True, header=header)
-    for start, part in ((0, header.pack()), (header.schema_offset, plan_.schema),
-                        (header.block_table_offset, plan_.tables.pack())):
+    for start, part in ((0, header.pack()), (header.schema_offset, plan.schema),
+                        (header.block_table_offset, plan.tables.pack())):
         memory.bytes[start : start + len(part)] = np.frombuffer(part, np.uint8)
     _note_writer(memory, config_hash)
     memory.words[Word.STATE >> 3] = State.STARTING

@@ -17,8 +17,7 @@ import numpy.typing as npt
 from process_image import fences, stops
 from process_image.layout import COMPARED_WORDS, RECORD, RECORD_WORDS, SLOTS
 from process_image.memory import Memory, Words
-from process_image.points import Block
-from process_image.schema import Tables
+from process_image.planning import Plan
 
 Rows = npt.NDArray[np.intp]
 MAX_RUNS: Final = 12
@@ -62,7 +61,7 @@ class _Group:
 class Stage:
     """The writer's private records and texts, and their way into the slots."""
 
-    def __init__(self, memory: Memory, blocks: Sequence[Block], tables: Tables) -> None:
+    def __init__(self, memory: Memory, plan: Plan) -> None:
         """Staging for `memory`, empty; `generation` holds what was published last for each block."""
         header = memory.header
         self.memory = memory
@@ -71,10 +70,7 @@ class Stage:
         self.words: Words = self.records.view(np.uint64)
         self.texts: Words = np.zeros(header.text_length // 8, np.uint64)
         self.generation: Words = memory.generation.copy()
-        self.starts = np.array([b.start for b in blocks] + [header.points], np.intp)
-        self.record_edges = self.starts * RECORD_WORDS
-        ends = np.append(tables.blocks["text_offset"], header.text_length).astype(np.intp)
-        self.text_edges = ends // 8
+        self.starts, self.record_edges, self.text_edges = plan.starts, plan.record_edges, plan.text_edges
         self._pitch = memory.sequence.shape[1]
         self._sequence = memory.sequence.reshape(-1)
         self._published = memory.published.reshape(-1)

@@ -17,6 +17,8 @@ from process_image.snapshot import Snapshot
 
 WAIT_SLICE: Final = 0.25
 """Longest single wait, seconds: after it the reader looks again, for a wake may pass a crowd of waiters by."""
+RETIRED_SLICE: Final = 0.01
+"""The same while the object is retired and the next one has to appear by its name."""
 REOPEN_PAUSE: Final = 100_000_000
 """Least time between two looks for a new object by the name, ns."""
 _NOT_READY_PAUSE: Final = 0.005
@@ -101,7 +103,8 @@ class Image:
             if generation != self._seen:
                 self._seen = generation
                 return True
-            left = WAIT_SLICE if until is None else min(WAIT_SLICE, until - time.monotonic())
+            longest = RETIRED_SLICE if memory.read(Word.STATE) == State.RETIRED else WAIT_SLICE
+            left = longest if until is None else min(longest, until - time.monotonic())
             if left <= 0:
                 return False
             futex.wait(memory.futex_address, word, left)

@@ -189,10 +189,10 @@ class Header:
                 start + records + 2 * wide + narrow)
 
 
-def plan(*, schema: bytes, tables: bytes, points: int, blocks: int, names_length: int, text_length: int,
-         journal_entries: int, long_length: int, stale_after: int, grace: int) -> Header:
-    """Place every section; the header that comes back lacks only epoch and time of creation."""
-    block_table = align(HEADER_SIZE + len(schema))
+def _place(*, schema_length: int, points: int, blocks: int, names_length: int, text_length: int, journal_entries: int,
+           long_length: int) -> dict[str, int]:
+    """Where every section stands: nothing but the counts decides."""
+    block_table = align(HEADER_SIZE + schema_length)
     point_table = block_table + align(blocks * BLOCK_ENTRY.itemsize)
     names = point_table + align(points * POINT_ENTRY.itemsize)
     generation = names + align(names_length)
@@ -205,15 +205,24 @@ def plan(*, schema: bytes, tables: bytes, points: int, blocks: int, names_length
     journal = slots + SLOTS * slot_size
     long_offset = journal + (align(journal_entries * RECORD.itemsize) + 2 * align(journal_entries * 8)
                              + 2 * align(journal_entries * 4))
+    return {
+        "schema_offset": HEADER_SIZE, "schema_length": schema_length, "points": points, "blocks": blocks,
+        "block_table_offset": block_table, "point_table_offset": point_table, "names_offset": names,
+        "names_length": names_length, "generation_offset": generation, "next_due_offset": next_due,
+        "sequence_offset": sequence, "published_offset": published, "slots_offset": slots, "slot_size": slot_size,
+        "text_offset": text_offset, "text_length": text_length, "journal_offset": journal,
+        "journal_entries": journal_entries, "long_offset": long_offset, "long_length": long_length,
+        "total_size": align(long_offset + long_length, PAGE),
+    }
+
+
+def plan(*, schema: bytes, tables: bytes, points: int, blocks: int, names_length: int, text_length: int,
+         journal_entries: int, long_length: int, stale_after: int, grace: int) -> Header:
+    """Place every section; the header that comes back lacks only epoch and time of creation."""
     header = Header(
-        total_size=align(long_offset + long_length, PAGE), schema_hash=zlib.crc32(schema), schema_offset=HEADER_SIZE,
-        schema_length=len(schema), points=points, blocks=blocks, tables_hash=zlib.crc32(tables),
-        block_table_offset=block_table, point_table_offset=point_table, names_offset=names,
-        names_length=names_length, generation_offset=generation, next_due_offset=next_due, sequence_offset=sequence,
-        published_offset=published, slots_offset=slots, slot_size=slot_size, text_offset=text_offset,
-        text_length=text_length, journal_offset=journal, journal_entries=journal_entries, long_offset=long_offset,
-        long_length=long_length, stale_after=stale_after, grace=grace,
-    )
+        schema_hash=zlib.crc32(schema), tables_hash=zlib.crc32(tables), stale_after=stale_after, grace=grace,
+        **_place(schema_length=len(schema), points=points, blocks=blocks, names_length=names_length,
+                 text_length=text_length, journal_entries=journal_entries, long_length=long_length))
     digest = hashlib.sha256(header.pack() + schema).digest()
     return _with(header, layout_hash=int.from_bytes(digest[:8], "little"))
 
@@ -255,12 +264,15 @@ def parse(data: bytes | memoryview, size: int, name: str) -> Header:
 
 
 def _check_bounds(header: Header, name: str) -> None:
-    """Refuse counts that could not lie inside the object, before anything is allocated by them."""
-    least = (header.schema_length + header.points * (POINT_ENTRY.itemsize + SLOTS * RECORD.itemsize)
-             + header.blocks * (BLOCK_ENTRY.itemsize + 8) + header.names_length + SLOTS * header.text_length
-             + header.journal_entries * JOURNAL_BYTES + header.long_length)
-    if least > header.total_size or not header.points or not header.blocks or not header.journal_entries:
-        raise LayoutMismatch(f"{name}: the header's counts do not fit into {header.total_size} bytes; damaged")
-    if header.header_size != HEADER_SIZE or header.record_size != RECORD.itemsize or header.slots != SLOTS:
-        raise LayoutMismatch(f"{name}: header {header.header_size}, record {header.record_size}, slots {header.slots}; "
-                             f"this reader knows {HEADER_SIZE}, {RECORD.itemsize}, {SLOTS}")
+    """Refuse counts and offsets that do not belong together, before anything is allocated or mapped by them."""
+    fixed = (header.header_size, header.record_size, header.slots)
+    if fixed != (HEADER_SIZE, RECORD.itemsize, SLOTS):
+        raise LayoutMismatch(f"{name}: header, record and slots are {fixed}; this reader knows "
+                             f"{(HEADER_SIZE, RECORD.itemsize, SLOTS)}")
+    placed = _place(
+        schema_length=header.schema_length, points=header.points, blocks=header.blocks,
+        names_length=header.names_length, text_length=header.text_length, journal_entries=header.journal_entries,
+        long_length=header.long_length)
+    wrong = [field for field, value in placed.items() if getattr(header, field) != value]
+    if wrong or not header.points or not header.blocks or not header.journal_entries or header.text_length % 8:
+        raise LayoutMismatch(f"{name}: the header contradicts itself ({wrong[0] if wrong else 'counts'}); damaged")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import mmap
 import os
 from typing import Any
@@ -9,7 +10,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from process_image.errors import LayoutMismatch
 from process_image.layout import (
     HEADER_SIZE,
     RECORD,
@@ -74,8 +74,6 @@ class Memory:
 
     def _array(self, offset: int, kind: Any, count: int) -> npt.NDArray[Any]:
         dtype = np.dtype(kind)
-        if offset + count * dtype.itemsize > self.header.total_size:
-            raise LayoutMismatch(f"{self.name}: a section lies outside of the object; damaged")
         return self.bytes[offset : offset + count * dtype.itemsize].view(dtype)
 
     def read(self, offset: int) -> int:
@@ -91,6 +89,10 @@ class Memory:
         """Name of the semaphore that guards the segment, empty for none."""
         raw = self.section(SEMAPHORE_NAME_OFFSET, SEMAPHORE_NAME_SIZE)
         return raw.split(b"\0", 1)[0].decode("utf-8", "replace")
+
+    def abandon(self) -> None:
+        """Forget the mapping without unmapping: in a forked child it is not mapped, and its place may be another's."""
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self))  # never collected, so never unmapped
 
     def close(self) -> None:
         """Unmap; views that someone still holds keep the mapping until they are gone."""

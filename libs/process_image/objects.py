@@ -7,6 +7,7 @@ import grp
 import os
 import pwd
 import stat
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -211,3 +212,32 @@ def identity(name: str) -> tuple[int, int] | None:
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Pin:
+    """A process that keeps the memory of a removed segment."""
+
+    pid: int
+    name: str
+    """Name that the segment had."""
+    size: int
+    """Bytes that it maps."""
+
+
+def pins(prefix: str = "") -> list[Pin]:
+    """Processes that still map removed objects of /dev/shm whose name began with `prefix`, as far as this user sees."""
+    found = []
+    start, end = f"{FOLDER}/{prefix}", " (deleted)"
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            lines = (folder / "maps").read_text(errors="replace").splitlines()
+        except OSError:
+            continue  # ended, or another user's
+        for line in lines:
+            fields = line.split(None, 5)
+            if len(fields) == 6 and fields[5].startswith(start) and fields[5].endswith(end):
+                low, high = (int(edge, 16) for edge in fields[0].split("-"))
+                name = fields[5].removeprefix(f"{FOLDER}/").removesuffix(end)
+                found.append(Pin(pid=int(folder.name), name=name, size=high - low))
+    return found

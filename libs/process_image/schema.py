@@ -182,6 +182,8 @@ def _check_blocks(points: Sequence[Point], blocks: Sequence[Block]) -> None:
         expected += block.count
     if expected != len(points):
         raise ValueError(f"blocks hold {expected} of {len(points)} points")
+    if len({point.full_name for point in points}) != len(points):
+        raise ValueError("a name stands twice")
 
 
 def check(points: Iterable[PointLike]) -> tuple[tuple[Point, ...], tuple[Block, ...]]:

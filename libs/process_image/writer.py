@@ -20,9 +20,8 @@ from process_image.journal import Journal
 from process_image.layout import SEMAPHORE_NAME_OFFSET, SEMAPHORE_NAME_SIZE, TEXT_HEAD, State, Word
 from process_image.lease import Lease
 from process_image.memory import Memory
-from process_image.points import Block, Point
+from process_image.planning import Plan
 from process_image.quality import BAD_WAITING_FOR_INITIAL_DATA, GOOD
-from process_image.schema import Tables
 
 WAKE_PAUSE: Final = 1_000_000
 """Least time between two wake calls, ns."""
@@ -37,23 +36,19 @@ class Writer:
     Producers fill columns of `records` (and texts by `set_text`), then `publish` the blocks that were filled.
     """
 
-    def __init__(self, memory: Memory, lease: Lease, stage: Stage, *, points: tuple[Point, ...],
-                 blocks: tuple[Block, ...], tables: Tables, repair_after: float, bound: float,
+    def __init__(self, memory: Memory, lease: Lease, stage: Stage, plan: Plan, *, repair_after: float, bound: float,
                  gid: int | None) -> None:
         """For `create` alone."""
         self.name = memory.name
         self.epoch = memory.header.epoch
-        self.points, self.blocks = points, blocks
-        self.index = {point.full_name: row for row, point in enumerate(points)}
+        self.points, self.blocks, self.index = plan.points, plan.blocks, plan.index
         self.counters = Counters()
         self._memory, self._lease, self._stage = memory, lease, stage
         self.records: npt.NDArray[np.void] = stage.records
-        is_text = np.array([p.is_text for p in points])
-        self._places = np.where(is_text, tables.points["text_offset"].astype(np.int64), -1)
+        self._places, self._block_of = plan.text_places, plan.block_of
         self._text_bytes = stage.texts.view(np.uint8)
         self._journal = Journal(memory, self._text_bytes, self._places)
-        self._block_of = tables.points["block"].astype(np.intp)
-        self._all = np.arange(len(blocks))
+        self._all = np.arange(len(plan.blocks))
         self._changed_texts: set[int] = set()
         self._rule = SemaphoreRule(None, self.counters, repair_after=repair_after, bound=bound)
         self._owns_semaphore = False
@@ -344,7 +339,7 @@ def _after_fork() -> None:
     for writer in list(_open):
         memory = writer.__dict__.pop("_memory", None)
         if memory is not None:
-            writer.__dict__["_parent_memory"] = memory  # kept: closing it would touch what is not mapped here
+            memory.abandon()
     _open.clear()
 
 
