@@ -35,7 +35,7 @@ from process_image.writer import Writer
 __all__ = [
     "LAYOUT_VERSION", "NUMERIC_TYPES", "RECORD", "TEXT_TYPES", "Block", "Changes", "Cleaned", "Counters", "Cursor",
     "ForeignObject", "Image", "ImageError", "LayoutMismatch", "LeaseHeld", "NoRoom", "NotPermitted", "NotReady",
-    "Pin", "Point", "Sample", "SegmentInfo", "SegmentNotFound", "Snapshot", "UnsupportedMachine", "Writer", "WriterClosed",
-    "arrange", "attach", "clean", "create", "describe", "is_bad", "is_good", "is_uncertain", "list_segments",
-    "pinned_bytes", "pins", "quality", "quality_name", "unlink",
+    "Pin", "Point", "Sample", "SegmentInfo", "SegmentNotFound", "Snapshot", "UnsupportedMachine", "Writer",
+    "WriterClosed", "arrange", "attach", "clean", "create", "describe", "is_bad", "is_good", "is_uncertain",
+    "list_segments", "pinned_bytes", "pins", "quality", "quality_name", "unlink",
 ]

@@ -220,6 +220,7 @@ def plan(*, schema: bytes, tables: bytes, points: int, blocks: int, names_length
          journal_entries: int, long_length: int, stale_after: int, grace: int) -> Header:
     """Place every section; the header that comes back lacks only epoch and time of creation."""
     header = Header(
+        magic=MAGIC,
         schema_hash=zlib.crc32(schema), tables_hash=zlib.crc32(tables), stale_after=stale_after, grace=grace,
         **_place(schema_length=len(schema), points=points, blocks=blocks, names_length=names_length,
                  text_length=text_length, journal_entries=journal_entries, long_length=long_length))
