@@ -38,7 +38,8 @@ def test_the_same_logic_in_two_files_is_noticed(tmp_path: Path) -> None:
 
 
 def test_the_same_docstring_and_imports_are_not_logic(tmp_path: Path) -> None:
-    head = '"""' + "\n".join(f"Line {n} of a text." for n in range(12)) + '"""\n' + "import os\nimport re\nimport sys\n" * 4
+    imports = "import os\nimport re\nimport sys\n" * 4
+    head = '"""' + "\n".join(f"Line {n} of a text." for n in range(12)) + f'"""\n{imports}'
     for name in ("one", "two"):
         (tmp_path / f"{name}.py").write_text(f"{head}\n{name} = 1\n")
     result = check(tmp_path)
