@@ -218,7 +218,7 @@ class Engine:
         touch = self.publisher.touch
         for poll in self._completed:
             poll.unsettled = False
-            touch(poll.block, poll.promise or now + poll.unit.timeout)
+            touch(poll.block, poll.promise(now))
         self._completed.clear()
         self._pressing = False
         self.publisher.flush()

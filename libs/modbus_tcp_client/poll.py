@@ -28,6 +28,8 @@ IDLE_NS = 1_000_000_000
 """Pause of a back-to-back poll that has nothing to ask because all is in quarantine."""
 EXTRA = -1
 """Job.index of a request that is not part of the plan: a part of a refused block, or a try out of quarantine."""
+TRIAL = -2
+"""Job.index of a read across unwanted registers that is being checked."""
 
 
 class Poll:
@@ -39,7 +41,7 @@ class Poll:
     """
 
     __slots__ = (
-        "_engine", "_faults", "_mutes", "_next_due", "_waiting", "active", "block", "cursor", "cycle",
+        "_began", "_engine", "_faults", "_mutes", "_next_due", "_took", "_waiting", "active", "block", "cursor", "cycle",
         "fleet", "interval", "jobs", "member", "open", "planned", "points", "requests", "rows", "survey", "unit",
         "unsettled",
     )
@@ -74,6 +76,7 @@ class Poll:
         """When the latest cycle should have begun (monotonic ns)."""
         self._next_due = 0
         self._waiting = 0
+        self._began = self._took = 0
         self._faults: list[tuple[Request, Failure]] = []
         self._mutes: dict[Request, int] = {}
 
@@ -104,14 +107,16 @@ class Poll:
         """Begin the cycle that was planned for `due`; the caller pumps the connection."""
         self.planned = due
         self.cycle = self.jobs
-        retries = self.survey.due(now) if self.survey.quarantined else ()
-        if retries:
-            self.cycle = [*self.jobs, *(self._job(request, EXTRA) for request in retries)]
+        extra = [self._job(request, EXTRA) for request in self.survey.due(now)]
+        extra += [self._job(request, TRIAL) for request in self.survey.bridges.due(now)]
+        if extra:
+            self.cycle = [*self.jobs, *extra]
         if not self.cycle:
             if not self.interval:
                 self._engine.timers.at(now + IDLE_NS, self._begin_again, self.unit.link)
             return
         self.cursor = self.open = 0
+        self._began = now
         self.active = True
         self.unit.link.queue.append(self)
 
@@ -148,7 +153,7 @@ class Poll:
                 unit.revive()
             if job.index >= 0:
                 self.fleet.note_time(self.member, job.index, wall)
-            else:
+            elif job.index == EXTRA:
                 self.survey.release(job.request)
         else:
             self._failed(job, failure, now, wall)
@@ -168,6 +173,9 @@ class Poll:
 
     def _failed(self, job: Job, failure: Failure, now: int, wall: int) -> None:
         self.unit.note_failure(job, failure)
+        if job.index == TRIAL:
+            self._failed_trial(job, failure, now)
+            return
         if failure.exception in REFUSED:
             parts = self.survey.refuse(job.request, now)
             if parts:
@@ -176,14 +184,21 @@ class Poll:
                 return
         self._faults.append((job.request, failure))
         self._engine.publisher.fail(self.rows[list(job.request.points)], failure.quality, wall)
-        self._engine.touch(self.block, self._promise(now))
+        self._engine.touch(self.block, self.promise(now))
         if failure.silent:
             self._silent(job, failure, now, wall)
+
+    def _failed_trial(self, job: Job, failure: Failure, now: int) -> None:
+        """No point depends on a trial; only that it was refused means anything for the points' requests."""
+        if failure.exception:
+            self.survey.bridges.reject(job.request)
+        if failure.silent:
+            self.unit.note_silence(failure, now)
 
     def _silent(self, job: Job, failure: Failure, now: int, wall: int) -> None:
         """No answer: all points of this poll are in doubt, unless this request is known to be a mute one."""
         if not self.unit.silent and job.request not in self._mutes:
-            self.fail_all(failure.quality, wall, self._promise(now))
+            self.fail_all(failure.quality, wall, self.promise(now))
         self._mutes[job.request] = self._mutes.get(job.request, 0) + 1
         self.unit.note_silence(failure, now)
 
@@ -194,6 +209,7 @@ class Poll:
 
     def _finish(self, now: int) -> None:
         self.active = False
+        self._took = now - self._began
         if self.interval and now > self.planned + self.interval:
             self.unit.status.late += 1
         if self._faults:
@@ -201,6 +217,8 @@ class Poll:
         elif self.jobs:
             self.unsettled = True
             self._engine.complete(self)
+            if self.survey.bridges.trying:
+                self._check_bridges(now)
         if self.survey.changed:
             self._replan()
             self.begin(now, now)
@@ -209,6 +227,18 @@ class Poll:
             self.begin(due, now)
         elif not self.interval:
             self.begin(now, now)
+
+    def _check_bridges(self, now: int) -> None:
+        """Compare bridged reads with the plain ones of the cycle before and of this one."""
+        bridges = self.survey.bridges
+        plain = [(job.request, job.target) for job in self.jobs if job.target is not None]
+        tried = [job for job in self.cycle if job.index == TRIAL and job.failure is None]
+        if bridges.waiting:
+            bridges.after(plain, now)
+        for job in tried:
+            bridges.answered(job.request, bytes(job.target or b""))
+        if tried:
+            bridges.before(plain)
 
     def _settle_partly(self, now: int) -> None:
         """Decode the good answers of a cycle in which others failed."""
@@ -223,16 +253,11 @@ class Poll:
             for request in failed:
                 if self._mutes.get(request, 0) >= MUTE_LIMIT:
                     self.survey.quarantine(request, now)
-        self._engine.touch(self.block, self._promise(now))
+        self._engine.touch(self.block, self.promise(now))
 
-    def _promise(self, now: int) -> int:
-        """When the block will be published again if all goes well (monotonic ns)."""
-        return now + self.unit.timeout if not self.interval else max(self._next_due, now)
-
-    @property
-    def promise(self) -> int:
-        """As `_promise`, at the end of a good cycle."""
-        return self._next_due
+    def promise(self, now: int) -> int:
+        """By when the block will have been published again, good or bad (monotonic ns)."""
+        return max(self._next_due, now) + self.unit.timeout + self._took
 
     # ------------------------------------------------------------ plan
 

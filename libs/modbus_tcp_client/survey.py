@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from endpoint_config.models import ModbusPoint
 
+from modbus_tcp_client.bridge import BridgeCheck
 from modbus_tcp_client.plan import Request, plan, split
 
 LONGEST_PAUSE = 600.0
@@ -39,27 +40,36 @@ class Survey:
         self._max_registers = max_registers
         self._max_gap = max_gap
         self._first_pause = round(max(first_pause, 1.0) * 1e9)
+        self.bridges = BridgeCheck()
+        """Reads across unwanted registers, which are used only after they were checked."""
         self._quarantines: dict[Request, Quarantine] = {}
         self._learnt = False
         self._released = False
         self._split = False
 
     def requests(self) -> tuple[Request, ...]:
-        """The fewest requests for what is not in quarantine, none of which touches a quarantined register."""
+        """The fewest requests for what is not in quarantine.
+
+        None of them touches a quarantined register, or an unwanted one of which it is not known that reading across
+        it does no harm.
+        """
         away = {index for request in self._quarantines for index in request.points}
         wanted = [index for index in range(len(self._points)) if index not in away]
         found: list[Request] = []
         for request in self._plan(wanted, self._max_gap):
-            if self._touches_quarantine(request):
-                found.extend(self._plan(request.points, 0))
-            else:
+            plain = split(request, self._points)
+            if sum(part.count for part in plain) >= request.count or not plain:  # there is no gap in it
                 found.append(request)
+            elif self._touches_quarantine(request):
+                found.extend(plain)
+            else:
+                found.extend(self.bridges.choose(request, plain))
         return tuple(found)
 
     @property
     def changed(self) -> bool:
         """Whether `conclude` has something to say."""
-        return self._learnt or self._released or self._split
+        return self._learnt or self._released or self._split or self.bridges.changed
 
     @property
     def quarantined(self) -> tuple[Request, ...]:
@@ -101,8 +111,8 @@ class Survey:
 
     def conclude(self, survivors: Iterable[Request]) -> tuple[Request, ...]:
         """The requests from now on; `survivors` are those of the cycle that were not refused."""
-        replan = self._learnt or self._released
-        self._learnt = self._released = self._split = False
+        replan = self._learnt or self._released or self.bridges.changed
+        self._learnt = self._released = self._split = self.bridges.changed = False
         return self.requests() if replan else tuple(sorted(survivors, key=lambda r: (r.function, r.address)))
 
     def _plan(self, wanted: Sequence[int], max_gap: int) -> list[Request]:
