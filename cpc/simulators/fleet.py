@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from endpoint_config import ModbusServer, OpcUaServer, to_xml
+
+from cpc.simulators.address_space import quick_address_space
 
 if TYPE_CHECKING:
     from cpc.simulators.modbus import ModbusSimulator
@@ -27,6 +30,8 @@ class Fleet:
     """Seconds between changes of the values."""
     folder: Path = Path()
     """Where certificates of simulated OPC UA servers go; should be private."""
+    quick: bool = False
+    """Whether simulated OPC UA servers may leave out what only a client that browses would miss."""
     _running: list[ModbusSimulator | OpcUaSimulator] = field(default_factory=list)
 
     async def start(self) -> tuple[ModbusServer | OpcUaServer, ...]:
@@ -50,7 +55,8 @@ class Fleet:
 
             servers = OpcUaSimulator(self.opcua, host=self.host, port=port, update_interval=self.update_interval,
                                      folder=self.folder)
-            replaced = await servers.start()
+            with quick_address_space() if self.quick else nullcontext():
+                replaced = await servers.start()
             self._running.append(servers)
             entries += [replaced[server.alias] for server in self.opcua]
         return tuple(entries)

@@ -58,19 +58,16 @@ async def _serve(args: argparse.Namespace) -> None:
     fleet = Fleet(
         modbus=load_modbus(args.file) if args.kind == "modbus" else (),
         opcua=load_opcua(args.file) if args.kind == "opcua" else (),
-        update_interval=args.update_interval, folder=args.output.parent,
+        update_interval=args.update_interval, folder=args.output.parent, quick=True,
     )
-    try:
-        entries = await fleet.start()
-        write_entries(entries, args.output)
-        processes.notify_ready(args.notify_fd)
-        logs.event(_log, logging.INFO, "simulating", service=args.kind, devices=len(entries))
-        await ended.wait()
-    finally:
-        await fleet.stop()
+    entries = await fleet.start()
+    write_entries(entries, args.output)
+    processes.notify_ready(args.notify_fd)
+    logs.event(_log, logging.INFO, "simulating", service=args.kind, devices=len(entries))
+    await ended.wait()
+    sys.stderr.flush()
+    os._exit(0)  # nothing of value is open, and an orderly end of asyncua's server takes a second
 
 
 if __name__ == "__main__":
-    _status = main()
-    sys.stderr.flush()
-    os._exit(_status)
+    raise SystemExit(main())
