@@ -4,9 +4,11 @@ A fenced block says by the words behind its language what is done with it:
 
 - `python run`: run as a program beside a partition on simulated devices; it must end with 0. `python run=forever`: it
   must print something and is then ended. `python run=alone`: like `run`, without a partition.
-- `sh run`: run by bash, in one scratch folder for the whole page. `sh run=background`: started, and the page goes on
+- `sh run`: run by bash, in one scratch folder for the whole page. `sh run=fails`: its status must be 1 to 3, and no
+  traceback. `sh run=background`: started, and the page goes on
   when its segments hold good values; ended with the page.
 - `file=NAME`: the block is written to that file in the scratch folder, and then run or checked.
+- `text output`: each line must stand in what the block before it printed; `...` stands for anything.
 - `xml check`: `cpc check` must find no fault.
 - without such words: Python must compile, XML must be well-formed, lines that begin with `cpc` must parse as a
   command line, lines that begin with `make` must name targets.

@@ -38,6 +38,14 @@ def test_every_link_within_the_project_leads_somewhere(page: Path) -> None:
             assert anchor in anchors(there), target
 
 
+def test_every_page_can_be_reached_from_the_index() -> None:
+    index = peers.ROOT / "docs" / "README.md"
+    linked = {(index.parent / target.partition("#")[0]).resolve() for target in links(index)}
+    lost = [page for page in PAGES if page.is_relative_to(index.parent) and page != index and page not in linked]
+    assert [page for page in lost if page.parent.name != "decisions"] == []
+    assert index.parent / "decisions" in linked
+
+
 @pytest.mark.parametrize("page", PAGES, ids=IDS)
 def test_every_block_is_what_it_says(page: Path) -> None:
     checks = {"python": check_python, "xml": check_xml, "sh": check_shell, "console": check_shell}
@@ -84,6 +92,7 @@ class Story:
         self.prefix = prefix
         self.env = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
         self.running = False
+        self.printed = ""
         self.stack = ExitStack()
 
     def tell(self, block: Block) -> None:
@@ -101,15 +110,27 @@ class Story:
             self.start(["bash", "-euc", f"exec {text}"], block)
         elif "run" in block.words:
             marker = self.folder / ".cwd"
-            self.run(["bash", "-euo", "pipefail", "-c", f"{text}\npwd > '{marker}'"], block)
+            allowed = (1, 2, 3) if block.words["run"] == "fails" else (0,)
+            self.run(["bash", "-euo", "pipefail", "-c", f"pwd > '{marker}'; {text}\npwd > '{marker}'"], block, allowed)
             self.cwd = Path(marker.read_text().strip())
+        elif "output" in block.words:
+            self.compare(block)
 
-    def run(self, command: list[str], block: Block) -> None:
-        """Run a command to its end, which must be exit 0."""
+    def run(self, command: list[str], block: Block, allowed: tuple[int, ...] = (0,)) -> None:
+        """Run a command to its end; its exit status must be one of those allowed."""
         result = subprocess.run(
             command, cwd=self.cwd, env=self.env, text=True, capture_output=True, check=False, timeout=60
         )
-        assert result.returncode == 0, f"{block.place}: {result.returncode}\n{result.stdout}\n{result.stderr}"
+        self.printed = result.stdout + result.stderr
+        assert result.returncode in allowed, f"{block.place}: {result.returncode}\n{self.printed}"
+        assert "Traceback" not in self.printed, f"{block.place}\n{self.printed}"
+
+    def compare(self, block: Block) -> None:
+        """Find each line of the block in what was printed last, spaces folded."""
+        printed = [" ".join(line.split()) for line in self.printed.splitlines()]
+        for line in filter(None, (" ".join(line.split()) for line in block.text.splitlines())):
+            pattern = ".*".join(map(re.escape, line.split("...")))
+            assert any(re.fullmatch(pattern, one) for one in printed), f"{block.place}: {line}\n{self.printed}"
 
     def run_python(self, name: str, block: Block) -> None:
         """Run a program beside a partition; one that never ends must print something."""
