@@ -33,7 +33,7 @@ ENV PATH=/opt/cpc/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
 USER 10500:10500
 WORKDIR /etc/cpc
 # By the age of the segments' heartbeats, so that a process which lives but no longer publishes counts as ill.
-HEALTHCHECK --interval=10s --timeout=5s --start-period=15s --retries=3 \
+HEALTHCHECK --interval=15s --timeout=10s --start-period=15s --retries=3 \
     CMD ["cpc", "health", "--config", "/etc/cpc/partition.xml"]
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["tini", "--", "cpc"]
