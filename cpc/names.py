@@ -10,7 +10,7 @@ DEFAULT_CONFIG = Path("config/partition.xml")
 SERVICES = ("modbus", "opcua")
 """Acquisition services, in the order in which they are started."""
 
-NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
+NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")
 """What `--namespace` takes: a part of a file name in /dev/shm that needs no quoting anywhere."""
 
 

@@ -60,18 +60,23 @@ class Stop:
     def request(self) -> None:
         """Ask every producer to end; harmless when asked again."""
         self._event.set()
-        if self._nag is None:
-            self._nag = threading.Thread(target=self._ask, name="stop", daemon=True)
-            self._nag.start()
+        self._start_asking()
 
     @contextmanager
     def ends(self, producer: _Stoppable) -> Iterator[None]:
         """While entered, a request ends this producer."""
         self._producers.append(producer)
+        if self.requested:
+            self._start_asking()
         try:
             yield
         finally:
             self._producers.remove(producer)
+
+    def _start_asking(self) -> None:
+        if self._nag is None or not self._nag.is_alive():
+            self._nag = threading.Thread(target=self._ask, name="stop", daemon=True)
+            self._nag.start()
 
     def _ask(self) -> None:
         while producers := list(self._producers):

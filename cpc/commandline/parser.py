@@ -86,7 +86,7 @@ def _namespace(text: str) -> str:
     if not text or NAMESPACE.fullmatch(text):
         return text
     raise argparse.ArgumentTypeError(
-        f"{text!r} can't stand in a name in /dev/shm; up to 64 letters, digits and _ . - are allowed, "
+        f"{text!r} can't stand in a name in /dev/shm; up to 32 letters, digits, _ and - are allowed, "
         "beginning with a letter or digit"
     )
 
