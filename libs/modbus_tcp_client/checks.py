@@ -81,22 +81,22 @@ class Checks:
         _set(quality, self._factored, np.abs(factor) > MAX_FACTOR, BAD_DECODING_ERROR)
         _set(quality, self._factored, factor == FACTOR_NOT_AVAILABLE, BAD_SENSOR_FAILURE)
 
-    @staticmethod
-    def bcd(raw: U64) -> F64:
-        """The number that four-bit decimal digits mean, most significant first; rubbish for digits over 9."""
-        number = np.zeros(raw.shape)
-        for digit in reversed(range(_DIGITS)):
-            number = number * 10.0 + (raw >> np.uint64(4 * digit) & np.uint64(15))
-        return number
 
-    @staticmethod
-    def text(data: npt.NDArray[np.uint8], order: Places) -> npt.NDArray[np.uint32] | None:
-        """Qualities (1, devices) of a string: BadDecodingError where it is no UTF-8; None where all are Good."""
-        content = data[:, order]
-        if content.max(initial=0) < 0x80:
-            return None
-        bad = [not _is_utf8(row.tobytes().partition(b"\0")[0]) for row in content]
-        return np.where(bad, np.uint32(BAD_DECODING_ERROR), np.uint32(0)).reshape(1, -1)
+def bcd_number(raw: U64) -> F64:
+    """The number that four-bit decimal digits mean, most significant first; rubbish for digits over 9."""
+    number = np.zeros(raw.shape)
+    for digit in reversed(range(_DIGITS)):
+        number = number * 10.0 + (raw >> np.uint64(4 * digit) & np.uint64(15))
+    return number
+
+
+def wrong_utf8(data: npt.NDArray[np.uint8], order: Places) -> npt.NDArray[np.uint32] | None:
+    """Qualities (devices, 1) of a string: BadDecodingError where it is no UTF-8; None where all are Good."""
+    content = data[:, order]
+    if content.max(initial=0) < 0x80:
+        return None
+    bad = [not _is_utf8(row.tobytes().partition(b"\0")[0]) for row in content]
+    return np.where(bad, np.uint32(BAD_DECODING_ERROR), np.uint32(0)).reshape(-1, 1)
 
 
 def _is_utf8(content: bytes) -> bool:
