@@ -173,6 +173,8 @@ class Secret:
     """A text that is never shown: repr and str are stars."""
 
     value: str = field(repr=False)
+    source: str = field(default="", repr=False, compare=False)
+    """Where it came from (`${VARIABLE}`, or `file:` and a path), empty where it stands in the file itself."""
 
     def __str__(self) -> str:
         """Stars, whatever the value."""
@@ -271,7 +273,7 @@ class EndpointFile:
 
     file: Path
     kind: str
-    """`modbus`, `opcua` or `partition`."""
+    """`modbus`, `opcua` or `partition`; empty where the root element does not tell."""
     modbus: tuple[ModbusServer, ...] = ()
     opcua: tuple[OpcUaServer, ...] = ()
     partition: Partition | None = None

@@ -1,0 +1,141 @@
+"""From a path to models: read, refuse, validate, explain, check."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from lxml import etree
+
+from . import modbus, opcua
+from .document import conforms, parse, read_bytes
+from .explain import Explainer
+from .faults import Report, line_of, shown
+from .modbus_checks import same_units
+from .models import ConfigError, EndpointFile, Fault, ModbusServer, OpcUaServer, Partition
+from .partition import read_partition
+from .schema import ROOTS, SchemaError, compiled, described, schema_path
+from .service_names import distinct
+
+PathLike: TypeAlias = str | os.PathLike[str]
+Paths: TypeAlias = PathLike | Iterable[PathLike]
+
+
+def load(path: PathLike, *, xsd: PathLike | None = None) -> EndpointFile:
+    """Read one file of any kind. Never raises for what it holds: faults and warnings are in the result.
+
+    `xsd` is a schema that the file must conform to besides the built-in one of its kind.
+    """
+    file = Path(path)
+    report = Report(file)
+    data = read_bytes(file, report)
+    root = None if data is None else parse(data, report)
+    if data is None or root is None:
+        return _result(report, "")
+    kind = ROOTS.get(root.tag, "")
+    if not kind:
+        report.fault(line_of(root), _wrong_root(root))
+        return _result(report, "")
+    faulty = _validate(data, root, schema_path(kind), report)
+    if xsd is not None and Path(xsd).resolve() != schema_path(kind).resolve():
+        faulty |= _validate_by_name(data, root, Path(xsd), report)
+    return _read(kind, root, report, faulty)
+
+
+def _wrong_root(root: etree._Element) -> str:
+    name = etree.QName(root)
+    if name.namespace and name.localname in ROOTS:
+        return f"the root element has a namespace ({shown(name.namespace)}); remove xmlns and prefix"
+    return f"root element {shown(name.localname)} is not known; {', '.join(ROOTS)}"
+
+
+def _validate_by_name(data: bytes, root: etree._Element, xsd: Path, report: Report) -> set[etree._Element]:
+    """Hold the file against a schema that someone named, which may itself be unusable."""
+    try:
+        return _validate(data, root, xsd, report)
+    except SchemaError as error:
+        report.fault(0, f"{xsd}: {error}")
+        return set()
+
+
+def _validate(data: bytes, root: etree._Element, xsd: Path, report: Report) -> set[etree._Element]:
+    """Report where the file does not conform; returns the elements that are not to be read."""
+    schema = compiled(xsd)
+    if conforms(data, schema):
+        return set()
+    before = len(report.faults)
+    explainer = Explainer(described(xsd), report)
+    explainer.explain(root)
+    if len(report.faults) == before:
+        _lxml_words(root, schema, report)
+    return explainer.faulty
+
+
+def _lxml_words(root: etree._Element, schema: etree.XMLSchema, report: Report) -> None:
+    """What lxml says, for a schema of a kind that the explainer does not know."""
+    schema.validate(root)
+    log: Any = schema.error_log
+    for entry in log:
+        report.fault(entry.line, f"{entry.message.replace('Element ', '').strip()}; see the schema")
+    if not report.faults:
+        report.fault(line_of(root), "the file does not conform to its schema; see the schema")
+
+
+def _read(kind: str, root: etree._Element, report: Report, faulty: set[etree._Element]) -> EndpointFile:
+    """The models, also of what is sound in a file with faults, so that one run finds them all."""
+    if kind == "partition":
+        partition = read_partition(root, report, faulty)
+        return replace(_result(report, kind), partition=partition)
+    warnings: list[Fault]
+    if kind == "modbus":
+        servers, warnings = distinct(modbus.read_servers(root, report, faulty))
+        result = replace(_result(report, kind), modbus=servers)
+    else:
+        nodes, warnings = distinct(opcua.read_servers(root, report, faulty))
+        result = replace(_result(report, kind), opcua=nodes)
+    for warning in warnings:
+        report.warn(warning.line, warning.message)
+    return replace(result, warnings=report.warnings)
+
+
+def _result(report: Report, kind: str) -> EndpointFile:
+    return EndpointFile(file=report.file, kind=kind, faults=report.faults, warnings=report.warnings)
+
+
+def load_modbus(paths: Paths, xsd: PathLike | None = None) -> tuple[ModbusServer, ...]:
+    """The Modbus servers of all files of a service, aliases unique over them. Raises ConfigError for any fault."""
+    return distinct([server for file in _load_all(paths, "modbus", xsd) for server in file.modbus])[0]
+
+
+def load_opcua(paths: Paths, xsd: PathLike | None = None) -> tuple[OpcUaServer, ...]:
+    """The OPC UA servers of all files of a service, aliases unique over them. Raises ConfigError for any fault."""
+    return distinct([server for file in _load_all(paths, "opcua", xsd) for server in file.opcua])[0]
+
+
+def load_partition(path: PathLike) -> Partition:
+    """The partition of a file; its endpoint files are not read. Raises ConfigError for any fault."""
+    (file,) = _load_all(path, "partition", None)
+    return file.partition or Partition(file=file.file)
+
+
+def check_together(files: Sequence[EndpointFile]) -> tuple[Fault, ...]:
+    """Warnings that only show over several files of a service: one alias, or one unit, in two of them."""
+    units = [server for file in files for server in file.modbus]
+    _, warnings = distinct(units)
+    warnings += same_units(units, across_files=True)
+    warnings += distinct([server for file in files for server in file.opcua])[1]
+    return tuple(warnings)
+
+
+def _load_all(paths: Paths, kind: str, xsd: PathLike | None) -> list[EndpointFile]:
+    listed = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
+    files = [load(path, xsd=xsd) for path in listed]
+    faults = [fault for file in files for fault in file.faults]
+    faults += [Fault(file=file.file, line=0, message=f"is a file of kind {file.kind}; a file of kind {kind}")
+               for file in files if file.kind not in ("", kind)]
+    if faults:
+        raise ConfigError(tuple(faults))
+    return files

@@ -1,0 +1,104 @@
+"""partition.xml: from checked XML to the Partition model."""
+
+from __future__ import annotations
+
+import grp
+from pathlib import Path
+
+from lxml import etree
+
+from .faults import Report, line_of
+from .models import Audience, Partition, Service
+from .values import Entry, expand, resolve
+
+_REPEATABLE = frozenset(["service", "file", "audience", "include", "exclude"])
+
+
+def read_partition(root: etree._Element, report: Report, faulty: set[etree._Element]) -> Partition:
+    """The partition of a file. `faulty` holds elements that the schema refused: they are passed over."""
+    entry = Entry(root, report, _REPEATABLE)
+    services: list[Service] = []
+    first: dict[str, int] = {}
+    for element in entry.repeated.get("service", ()):
+        if element in faulty:
+            continue
+        service = _service(Entry(element, report, _REPEATABLE), faulty)
+        line = line_of(element)
+        if service.kind in first:
+            report.fault(line, f"service {service.kind} stands also on line {first[service.kind]}; each kind "
+                         "once, with all its files")
+        first.setdefault(service.kind, line)
+        services.append(service)
+    if not services and not report.faults:
+        report.fault(line_of(root), "no service in the partition; at least one service of kind modbus or opcua")
+    return Partition(namespace=entry.texts.get("namespace", ""), interval=entry.seconds("interval", 1.0),
+                     services=tuple(services), file=report.file)
+
+
+def _service(entry: Entry, faulty: set[etree._Element]) -> Service:
+    own = Audience(name="", group=_group(entry), mode=_mode(entry))
+    audiences = [own]
+    first: dict[str, int] = {}
+    for element in entry.repeated.get("audience", ()):
+        if element in faulty:
+            continue
+        audience = _audience(Entry(element, entry.report, _REPEATABLE))
+        line = line_of(element)
+        if audience.name in first:
+            entry.report.fault(line, f"audience {audience.name} stands also on line {first[audience.name]}; each name "
+                               "once in a service")
+        first.setdefault(audience.name, line)
+        audiences.append(audience)
+    files = _files(entry)
+    return Service(kind=entry.element.get("kind", ""), files=files, audiences=tuple(audiences),
+                   journal_entries=entry.integer("journal_entries", 65536),
+                   repair_after=entry.seconds("repair_after", 10.0))
+
+
+def _files(entry: Entry) -> tuple[Path, ...]:
+    found: dict[Path, int] = {}
+    for element in entry.repeated.get("file", ()):
+        line = line_of(element)
+        text = expand((element.text or "").strip(), entry.report, line)
+        if not text:
+            continue
+        path = resolve(entry.report.file, text)
+        if path in found:
+            entry.report.fault(line, f"file {path} stands also on line {found[path]}; each file once")
+        elif not path.is_file():
+            entry.report.fault(line, f"file {path} is not there; the path of an endpoint file, relative to this file")
+        found.setdefault(path, line)
+    if not entry.repeated.get("file"):
+        entry.fault("", "no file in this service; at least one endpoint file")
+    return tuple(found)
+
+
+def _audience(entry: Entry) -> Audience:
+    return Audience(name=entry.element.get("name", ""), group=_group(entry), mode=_mode(entry),
+                    include=_patterns(entry, "include"), exclude=_patterns(entry, "exclude"))
+
+
+def _patterns(entry: Entry, tag: str) -> tuple[str, ...]:
+    return tuple((element.text or "").strip() for element in entry.repeated.get(tag, ()))
+
+
+def _group(entry: Entry) -> str | None:
+    """The group's name; one that this machine does not know is a warning, for the file may be meant for another."""
+    name = entry.texts.get("group") or None
+    if name is not None:
+        try:
+            grp.getgrnam(name)
+        except KeyError:
+            entry.warn("group", f"group {name} is not known on this machine; the name of a group")
+    return name
+
+
+def _mode(entry: Entry) -> int:
+    text = entry.texts.get("mode", "")
+    try:
+        mode = int(text, 8) if text else 0o640
+    except ValueError:
+        return 0o640  # refused by the schema
+    if mode & 0o004:
+        entry.warn("mode", f"mode {text} lets every user of the machine read; 0640 and a group")
+    return mode
