@@ -53,9 +53,12 @@ class Endpoint:
     tokens: tuple[Token, ...]
 
     def matches(self, other: Endpoint) -> bool:
-        """Whether two descriptions promise the same security; URLs may differ behind address translation."""
-        return (self.policy, self.mode, self.certificate, set(self.tokens)) == (
-            other.policy, other.mode, other.certificate, set(other.tokens))
+        """Whether a session's description promises what discovery promised (Part 4, clause 5.6.2.2).
+
+        The certificate is not compared here: servers may leave it out of a session's list, and the session's own is
+        compared with the channel's. URLs may differ behind address translation.
+        """
+        return (self.policy, self.mode, set(self.tokens)) == (other.policy, other.mode, set(other.tokens))
 
 
 def address(url: str) -> tuple[str, int, str]:

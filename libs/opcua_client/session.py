@@ -7,7 +7,7 @@ from typing import Any
 
 from endpoint_config import OpcUaServer
 
-from opcua_client.certificates import Identity, application_uris, first_certificate, load_certificate, load_identity
+from opcua_client.certificates import Identity, application_uris, load_certificate, load_identity
 from opcua_client.channel import Channel
 from opcua_client.endpoints import NONE, Endpoint, Token, address, choose, policy_uri
 from opcua_client.errors import Misconfigured, Untrusted
@@ -80,13 +80,11 @@ async def _secure(channel: Channel, server: OpcUaServer, endpoint: Endpoint, ide
 
 async def _activate(channel: Channel, server: OpcUaServer, endpoint: Endpoint, token: Token) -> Session:
     promised = await channel.create_session()
-    presented = channel.server_certificate
-    wanted = replace(endpoint, certificate=_leaf(endpoint.certificate))
-    if not any(wanted.matches(replace(e, certificate=_leaf(e.certificate))) for e in promised):
+    if not any(endpoint.matches(other) for other in promised):
         raise Untrusted("create session", "the session's endpoints are not those of discovery",
                         "somebody on the way may have changed them")
     if server.server_certificate is not None and endpoint.policy.endswith("#" + NONE):
-        check_server_certificate(server, replace(endpoint, certificate=presented))
+        check_server_certificate(server, replace(endpoint, certificate=channel.server_certificate))
     password = server.password.reveal() if server.password is not None else ""
     await channel.activate(token, server.username, password)
     try:
@@ -95,13 +93,6 @@ async def _activate(channel: Channel, server: OpcUaServer, endpoint: Endpoint, t
         await channel.close(CLOSE_SECONDS)
         raise
     return Session(channel=channel, namespaces=_texts(namespaces), max_nodes=limit if isinstance(limit, int) else 0)
-
-
-def _leaf(certificate: bytes) -> bytes:
-    try:
-        return first_certificate(certificate)
-    except ValueError:
-        return certificate
 
 
 def _texts(value: Any) -> tuple[str, ...]:

@@ -114,4 +114,5 @@ def test_descriptions_match_by_security_and_not_by_address() -> None:
     one = endpoint(BASIC, 3, token(name="a"), token(USER_NAME, name="b"))
     assert one.matches(replace(one, url="opc.tcp://elsewhere:1", tokens=one.tokens[::-1]))
     assert not one.matches(replace(one, tokens=one.tokens[:1]))
-    assert not one.matches(replace(one, certificate=b"d"))
+    assert not one.matches(replace(one, mode=2))
+    assert one.matches(replace(one, certificate=b""))
