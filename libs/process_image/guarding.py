@@ -19,7 +19,7 @@ from process_image.semaphore import Guard
 
 WAIT_BOUND: Final = 0.002
 """Seconds that a publish may lose to a held semaphore, once until it was seen free again."""
-_WAIT_PART: Final = 0.5
+_WAIT_PART: Final = 0.25
 """Share of the bound that is asked of the kernel: waking up and being scheduled take the rest."""
 _MOST_DRAINED: Final = 1024
 _LAST: Final = np.uint64(SLOTS - 1)

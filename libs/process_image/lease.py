@@ -52,6 +52,11 @@ class Lease:
                 self.path.unlink(missing_ok=True)
             self.abandon()
 
+    def __del__(self) -> None:
+        """A writer that was dropped without `close` must not keep its own process out."""
+        if getattr(self, "_fd", -1) >= 0:
+            self.abandon()
+
     def abandon(self) -> None:
         """Close the descriptor alone: for a forked child, where the lock stays with the parent."""
         fd, self._fd = self._fd, -1

@@ -96,7 +96,7 @@ class Writer:
 
     @semaphore.setter
     def semaphore(self, value: Any) -> None:
-        if value is self._rule.guard:
+        if value is self._rule.guard and value is not None:  # None also clears the name that a dead writer left
             return
         self._rule.guard, self._owns_semaphore = semaphore.open_guard(value, gid=self._gid)
         raw = (self._rule.guard.name if self._rule.guard is not None else "").encode()[: SEMAPHORE_NAME_SIZE - 1]
