@@ -102,11 +102,12 @@ class BridgeCheck:
                 continue
             trial.rounds += 1
             wanted = {a for r in trial.plain for a in range(r.address, r.stop)}
-            if not _telling(trial.latest, trial.plain):
+            if trial.confirmed >= wanted and _telling(trial.latest, trial.plain):
+                self._judge(key, self._accepted)
+            elif trial.confirmed >= wanted:
                 trial.not_before = now + PAUSE_NS
                 trial.rounds = 0
-            elif trial.confirmed >= wanted:
-                self._judge(key, self._accepted)
+                trial.confirmed.clear()
             elif trial.rounds >= ROUNDS:
                 self._judge(key, self._rejected)
             trial.latest = None

@@ -41,8 +41,8 @@ class Poll:
     """
 
     __slots__ = (
-        "_began", "_engine", "_faults", "_mutes", "_next_due", "_took", "_waiting", "active", "block", "cursor", "cycle",
-        "fleet", "interval", "jobs", "member", "open", "planned", "points", "requests", "rows", "survey", "unit",
+        "_began", "_engine", "_faults", "_mutes", "_next_due", "_took", "_waiting", "active", "block", "cursor",
+        "cycle", "fleet", "interval", "jobs", "member", "open", "planned", "points", "requests", "rows", "survey", "unit",
         "unsettled",
     )
 

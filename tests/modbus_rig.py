@@ -1,0 +1,252 @@
+"""What tests of the Modbus client stand on: devices that lie, real servers, and a manager that polls them."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+import peers
+from endpoint_config.models import ModbusPoint, ModbusServer, ReadFunction
+from modbus_frames import Splitter, encode_adu, exception_response
+from modbus_tcp_client import ModbusClientManager
+from process_image import Image, Sample, Writer, attach, create
+
+LINGER_RESET = struct.pack("ii", 1, 0)
+
+
+@contextmanager
+def libmodbus_server() -> Iterator[int]:
+    """A server on libmodbus; yields its port. See peers_src/modbus_server.c for what it holds."""
+    flag = peers.require_library("modbus", "modbus/modbus.h")
+    program = peers.compile_c(peers.SOURCES / "modbus_server.c", link=[flag])
+    with peers.Peer([program], ready=r"listening on (\d+)") as peer:
+        assert peer.match is not None
+        yield int(peer.match[1])
+
+
+def holding(name: str, address: int, **more: Any) -> ModbusPoint:
+    """A holding register."""
+    return ModbusPoint(name=name, read_function=ReadFunction.HOLDING_REGISTERS, address=address, **more)
+
+
+def device(alias: str, port: int, points: Sequence[ModbusPoint] = (), **more: Any) -> ModbusServer:
+    """A device on loopback, polled ten times a second, that is given up quickly."""
+    settings = {"interval": 0.1, "timeout": 0.3, "retry_interval": 0.5, **more}
+    return ModbusServer(alias=alias, ipaddr="127.0.0.1", port=port,
+                        points=tuple(points) or (holding("a", 0), holding("b", 1)), **settings)
+
+
+class Partition:
+    """A manager that polls in a thread, and the image of its segment.
+
+    `with Partition(name, servers) as running:` then `running["alias/point"]` is a Sample, and `running.until(...)`
+    waits for something to be seen in the image.
+    """
+
+    def __init__(self, name: str, servers: Sequence[ModbusServer], interval: float = 0.1) -> None:
+        self.manager = ModbusClientManager.from_servers(servers, interval=interval)
+        self._name = name
+        self._interval = interval
+        self._fault: BaseException | None = None
+
+    def __enter__(self) -> Partition:
+        self.manager.create_clients()
+        self.manager.start_clients()
+        self.writer: Writer = create(self._name, self.manager.points)
+        self.image: Image = attach(self._name, timeout=5.0)
+        self._thread = threading.Thread(target=self._run)
+        self._thread.start()
+        return self
+
+    def _run(self) -> None:
+        try:
+            self.manager.periodic_read(self._interval, [self.writer], [])
+        except BaseException as fault:  # noqa: BLE001 - told to the test by __exit__
+            self._fault = fault
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.manager.stop_clients()
+        self._thread.join(5.0)
+        stopped = not self._thread.is_alive()
+        self.image.close()
+        self.writer.close(unlink=True)
+        assert stopped, "periodic_read did not end"
+        if self._fault is not None:
+            raise self._fault
+
+    def __getitem__(self, point: str) -> Sample:
+        return self.image.snapshot()[point]
+
+    def until(self, condition: Callable[[Partition], object], timeout: float = 10.0, what: str = "") -> None:
+        """Wait until `condition(self)` is true."""
+        peers.wait_until(lambda: condition(self), timeout, what=what)
+
+    def until_good(self, *points: str, timeout: float = 10.0) -> None:
+        """Wait until points are Good."""
+        for point in points:
+            peers.wait_until(lambda p=point: self[p].quality == 0, timeout, what=f"{point} is {self[point]}")
+
+    def until_quality(self, point: str, quality: int, timeout: float = 10.0) -> None:
+        """Wait until a point has a quality."""
+        peers.wait_until(lambda: self[point].quality == quality, timeout, what=f"{point} with {quality:08X}")
+
+    def count(self, alias: str, name: str = "$requests") -> int:
+        """A counter of a device, as the engine has it now."""
+        engine = self.manager._engine
+        if engine is None:
+            return 0
+        status = next(unit.status for unit in engine.units if unit.server.alias == alias)
+        return int(getattr(status, name.lstrip("$")))
+
+
+Registers = dict[int, int]
+
+
+@dataclass
+class LyingDevice:
+    """A Modbus TCP server in a thread that answers as it is told, and can be told otherwise at any time.
+
+    `fault(request, answer)` gets both frames whole and returns the frames to be sent instead, each with a pause
+    before it; it may call `reset`. None = behave.
+    """
+
+    registers: Registers = field(default_factory=lambda: {a: 1000 + a for a in range(200)})
+    """What exists, in every table and every unit alike; the rest gives exception 2."""
+    fault: Callable[[bytes, bytes], list[tuple[float, bytes]] | None] | None = None
+    silent_units: set[int] = field(default_factory=set)
+    """Units that never answer."""
+    log: list[tuple[int, int, int, int]] = field(default_factory=list)
+    """Requests seen: unit, function, address, count."""
+    connections: int = 0
+    """Connections accepted so far."""
+    port: int = 0
+
+    def __enter__(self) -> LyingDevice:
+        self._loop = asyncio.new_event_loop()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
+        self._thread.start()
+        self.listen()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        self.refuse()
+        self._call(self._end())
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(5.0)
+        self._loop.close()
+
+    def _call(self, work: Any) -> Any:
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result(5.0)
+
+    async def _end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def listen(self) -> None:
+        """Accept connections, on the same port as before."""
+        async def begin() -> asyncio.Server:
+            return await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+
+        self._server: asyncio.Server = self._call(begin())
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def refuse(self) -> None:
+        """Close the listener and reset every connection: the cable is out."""
+        async def end() -> None:
+            self._server.close()
+            self._reset_all()
+
+        self._call(end())
+
+    def reset(self) -> None:
+        """Reset every connection; the listener stays."""
+        self._loop.call_soon_threadsafe(self._reset_all)
+
+    def _reset_all(self) -> None:
+        for writer in list(self._writers):
+            raw = writer.get_extra_info("socket")
+            if raw is not None:
+                with suppress(OSError):
+                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._writers.add(writer)
+        splitter = Splitter()
+        try:
+            while data := await reader.read(4096):
+                for adu in splitter.feed(data):
+                    frame = encode_adu(*adu)
+                    answer = self._answer(frame)
+                    if answer is not None:
+                        task = self._loop.create_task(self._send(writer, frame, answer))
+                        self._tasks.add(task)
+                        task.add_done_callback(self._tasks.discard)
+        except OSError:
+            pass
+        finally:
+            self._writers.discard(writer)
+            writer.transport.abort()
+
+    def _answer(self, frame: bytes) -> bytes | None:
+        transaction, unit = int.from_bytes(frame[:2], "big"), frame[6]
+        function, address, count = struct.unpack(">BHH", frame[7:12])
+        self.log.append((unit, function, address, count))
+        if unit in self.silent_units:
+            return None
+        values = [self.registers.get(a) for a in range(address, address + count)]
+        if None in values:
+            return encode_adu(transaction, unit, exception_response(function, 2))
+        if function < 3:
+            bits = sum((int(v or 0) & 1) << i for i, v in enumerate(values))
+            data = bits.to_bytes((count + 7) // 8, "little")
+        else:
+            data = struct.pack(f">{count}H", *values)
+        return encode_adu(transaction, unit, bytes((function, len(data))) + data)
+
+    async def _send(self, writer: asyncio.StreamWriter, request: bytes, answer: bytes) -> None:
+        parts = self.fault(request, answer) if self.fault is not None else None
+        try:
+            for pause, part in [(0.0, answer)] if parts is None else parts:
+                if pause:
+                    await asyncio.sleep(pause)
+                writer.write(part)
+                await writer.drain()
+        except OSError:
+            pass
+
+
+@contextmanager
+def black_hole() -> Iterator[int]:
+    """A port on which connecting neither succeeds nor fails; yields it.
+
+    A listener with a full backlog: the kernel drops further SYNs, as a dead device or a firewall does.
+    """
+    listener = socket.socket()
+    fillers: list[socket.socket] = []
+    try:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(0)
+        for _ in range(3):
+            filler = socket.socket()
+            filler.setblocking(False)
+            filler.connect_ex(listener.getsockname())
+            fillers.append(filler)
+        yield listener.getsockname()[1]
+    finally:
+        for filler in fillers:
+            filler.close()
+        listener.close()
