@@ -299,7 +299,6 @@ class Link:
                 job.owner.unit.note_retry()
                 self.urgent.append(job)
                 continue
-            job.attempts = 0
             job.owner.ended(job, now, wall)
             if generation != self._generation:
                 return

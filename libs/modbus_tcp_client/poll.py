@@ -42,8 +42,8 @@ class Poll:
 
     __slots__ = (
         "_began", "_engine", "_faults", "_mutes", "_next_due", "_took", "_waiting", "active", "block", "cursor",
-        "cycle", "fleet", "interval", "jobs", "member", "open", "planned", "points", "requests", "rows", "survey", "unit",
-        "unsettled",
+        "cycle", "fleet", "interval", "jobs", "member", "open", "planned", "points", "requests", "rows", "survey",
+        "unit", "unsettled",
     )
 
     def __init__(self, engine: Engine, unit: Unit, *, points: Sequence[ModbusPoint], rows: npt.NDArray[np.intp],
@@ -130,6 +130,7 @@ class Poll:
         if not self.cursor:
             self.unit.status.lateness_ms = max(0, now - self.planned) * 1e-6
         job = self.cycle[self.cursor]
+        job.attempts = 0
         self.cursor += 1
         self.open += 1
         return job
