@@ -23,6 +23,8 @@ from endpoint_config import OpcUaNode, OpcUaServer
 from opcua_client import kind_of, make_certificate, save
 from opcua_client.endpoints import MODES, NONE, POLICIES, POLICY_URI
 
+_types: Any = ua
+"""The library's types for values: its aliases of Python's own are strangers to a type checker."""
 SERVER_URI = "urn:cpc-partition:simulator"
 NAMESPACE_URI = "urn:cpc-partition:simulator:{}"
 PERIOD = 60.0
@@ -105,8 +107,8 @@ class OpcUaSimulator:
         """Give the server what the entry asks for; returns the entry with the client's side of it."""
         wanted, mode = POLICY_URI + POLICIES[entry.security_policy], MODES[entry.security_mode]
         server.set_security_policy([
-            kind for kind, (policy_class, its_mode, _) in SECURITY_POLICY_TYPE_MAP.items()
-            if wanted == policy_class.URI and int(its_mode) == mode
+            kind for kind, (its_policy, its_mode, _) in _policies().items()
+            if (its_policy.URI, its_mode) == (wanted, mode)
         ])
         token = ua.UserNameIdentityToken if entry.username else ua.AnonymousIdentityToken
         server.set_identity_tokens([token])
@@ -163,8 +165,13 @@ class OpcUaSimulator:
             for variable in self._variables:
                 value = ua.Variant(_value(variable, rounds + variable.phase), variable.type)
                 await variable.server.write_attribute_value(
-                    variable.node_id, ua.DataValue(value, SourceTimestamp=now, ServerTimestamp=now)
+                    variable.node_id, _types.DataValue(value, SourceTimestamp=now, ServerTimestamp=now)
                 )
+
+
+def _policies() -> dict[ua.SecurityPolicyType, tuple[Any, Any, int]]:
+    """What the library calls each pair of policy and mode."""
+    return dict(SECURITY_POLICY_TYPE_MAP)  # type: ignore[arg-type]
 
 
 class _Users(UserManager):
@@ -225,13 +232,13 @@ _MAKERS: dict[ua.VariantType, Callable[[_Sample], Any]] = {
     ua.VariantType.Float: lambda sample: sample.number,
     ua.VariantType.Double: lambda sample: sample.number,
     ua.VariantType.String: lambda sample: f"{sample.number:.1f}",
-    ua.VariantType.XmlElement: lambda sample: ua.XmlElement(f"<value>{sample.number:.1f}</value>"),
+    ua.VariantType.XmlElement: lambda sample: _types.XmlElement(f"<value>{sample.number:.1f}</value>"),
     ua.VariantType.DateTime: lambda sample: datetime.now(UTC),  # noqa: ARG005
     ua.VariantType.Guid: lambda sample: uuid.UUID(int=round(sample.share * 1e6)),
     ua.VariantType.ByteString: lambda sample: round(sample.share * 1e6).to_bytes(4, "big"),
-    ua.VariantType.NodeId: lambda sample: ua.NodeId(round(sample.share * 1e4), 2),
-    ua.VariantType.ExpandedNodeId: lambda sample: ua.ExpandedNodeId(round(sample.share * 1e4), 2),
-    ua.VariantType.StatusCode: lambda sample: ua.StatusCode(0),  # noqa: ARG005
-    ua.VariantType.QualifiedName: lambda sample: ua.QualifiedName(f"{sample.number:.1f}", 2),
-    ua.VariantType.LocalizedText: lambda sample: ua.LocalizedText(f"{sample.number:.1f}"),
+    ua.VariantType.NodeId: lambda sample: _types.NodeId(round(sample.share * 1e4), 2),
+    ua.VariantType.ExpandedNodeId: lambda sample: _types.ExpandedNodeId(round(sample.share * 1e4), 2),
+    ua.VariantType.StatusCode: lambda sample: _types.StatusCode(0),  # noqa: ARG005
+    ua.VariantType.QualifiedName: lambda sample: _types.QualifiedName(f"{sample.number:.1f}", 2),
+    ua.VariantType.LocalizedText: lambda sample: _types.LocalizedText(f"{sample.number:.1f}"),
 }
