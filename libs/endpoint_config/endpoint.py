@@ -147,8 +147,10 @@ class EndpointReader:
         if datatype in TEXTS:
             size, count = quantity, 1
         else:
+            if "datatype" not in self._texts or self.read.is_bits:
+                return 1, quantity
             size = datatype.registers
-            if "datatype" not in self._texts or self.read.is_bits or size == 1:
+            if size == 1:
                 return 1, quantity
             count = 1 if quantity in (1, size) else quantity // size
             if quantity != 1 and quantity % size:

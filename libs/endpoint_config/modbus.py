@@ -123,7 +123,7 @@ def _endpoints(element: etree._Element, entry: Entry, server: ModbusServer, repo
 
 
 def _points(readers: list[EndpointReader], report: Report, room: int) -> tuple[ModbusPoint, ...]:
-    given = [field_name(reader.entry.element.findtext("name")) for reader in readers]
+    given = [field_name(reader.entry.texts.get("name")) for reader in readers]
     names = unique_names(given)
     if names != given:
         _same_names(readers, given, names, report)

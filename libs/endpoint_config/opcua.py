@@ -92,7 +92,7 @@ def _nodes(element: etree._Element, report: Report,
     """Variables, and the number of folders."""
     entries = [Entry(node, report) for node in element.iterfind("nodes/node") if node not in faulty]
     variables = [entry for entry in entries if entry.texts.get("datatype", "").casefold() != "object"]
-    given = [field_name(entry.element.findtext("DisplayName")) for entry in variables]
+    given = [field_name(entry.texts.get("DisplayName")) for entry in variables]
     names = unique_names(given)
     first: dict[str, int] = {}
     for entry, name, unique in zip(variables, given, names, strict=True):
