@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cpc.logs import event
+from cpc.names import SHARED_MEMORY
 
 if TYPE_CHECKING:
     from process_image import Image, Snapshot
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared memory, not a temporary file
 ROOM_WARNING = 0.90
 """Used part of /dev/shm from which there is a warning."""
 ROOM_CALM = 0.85

@@ -7,6 +7,7 @@ from pathlib import Path
 
 DEFAULT_CONFIG = Path("config/partition.xml")
 """The partition file that is taken when nothing else is said."""
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared memory, not a temporary file
 SERVICES = ("modbus", "opcua")
 """Acquisition services, in the order in which they are started."""
 

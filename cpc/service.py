@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from endpoint_config import Audience, ConfigError, Fault, Partition, Service, load, load_partition
 
 from cpc.logs import event
-from cpc.names import DEFAULT_CONFIG, SERVICES, segment_name, semaphore_name
+from cpc.names import DEFAULT_CONFIG, SERVICES, SHARED_MEMORY, segment_name, semaphore_name
 
 if TYPE_CHECKING:
     from process_image import Point, Writer
@@ -242,27 +242,51 @@ def load_manager(settings: Settings) -> Any:
     return manager
 
 
-def take_segments(settings: Settings, points: Sequence[Point]) -> Iterator[Writer]:
-    """The writer of each audience's segment, own segment first; raises Refused where one can't be had."""
+def take_segments(settings: Settings, points: Sequence[Point], stack: ExitStack) -> list[Writer]:
+    """The writer of each audience's segment, own segment first; `stack` closes them.
+
+    Raises Refused where one can't be had; those that were made for it then vanish again, those that were taken over
+    from an earlier run stay as they were.
+    """
+    shares = [(audience, choose(points, audience)) for audience in settings.audiences]
+    for audience, chosen in shares:
+        if not chosen:
+            raise Refused(f"{segment_name(settings.kind, settings.namespace, audience.name)}: audience "
+                          f"{audience.name!r} gets no point; its patterns match none of {len(points)} points"
+                          + (f", such as {points[0].full_name!r}" if points else ""))
+    stamp = config_hash(settings.files)
+    writers: list[Writer] = []
+    new: list[Writer] = []
+    try:
+        for audience, chosen in shares:
+            name = segment_name(settings.kind, settings.namespace, audience.name)
+            was_there = (SHARED_MEMORY / name).exists()
+            writer = _take_segment(settings, name, audience, chosen, stamp)
+            writers.append(writer)
+            if not was_there:
+                new.append(writer)
+    except Refused:
+        for writer in writers:
+            writer.close(unlink=writer in new)
+        raise
+    for writer in writers:
+        stack.callback(writer.close, unlink=settings.unlink)
+    return writers
+
+
+def _take_segment(settings: Settings, name: str, audience: Audience, points: list[Point], stamp: int) -> Writer:
     from process_image import ImageError, create
 
-    stamp = config_hash(settings.files)
-    for audience in settings.audiences:
-        name = segment_name(settings.kind, settings.namespace, audience.name)
-        chosen = choose(points, audience)
-        if not chosen:
-            raise Refused(f"{name}: audience {audience.name!r} gets no point; its patterns match none of "
-                          f"{len(points)}, such as {points[0].full_name!r}")
-        try:
-            yield create(
-                name, chosen, semaphore=semaphore_name(settings.kind, settings.namespace, audience.name),
-                mode=audience.mode, group=audience.group, journal_entries=settings.journal_entries,
-                repair_after=settings.repair_after, config_hash=stamp,
-            )
-        except ImageError as error:
-            raise Refused(str(error)) from error
-        except (LookupError, PermissionError) as error:
-            raise Refused(f"{name}: group {audience.group!r}: {error}; name one of this user's groups") from error
+    try:
+        return create(
+            name, points, semaphore=semaphore_name(settings.kind, settings.namespace, audience.name),
+            mode=audience.mode, group=audience.group, journal_entries=settings.journal_entries,
+            repair_after=settings.repair_after, config_hash=stamp,
+        )
+    except ImageError as error:
+        raise Refused(str(error)) from error
+    except (LookupError, PermissionError) as error:
+        raise Refused(f"{name}: group {audience.group!r}: {error}; name one of this user's groups") from error
 
 
 def serve(settings: Settings, stop: Stop, on_ready: Callable[[], None] = lambda: None) -> None:
@@ -273,10 +297,7 @@ def serve(settings: Settings, stop: Stop, on_ready: Callable[[], None] = lambda:
     manager = load_manager(settings)
     points = list(manager.points)
     with ExitStack() as stack:
-        writers = []
-        for writer in take_segments(settings, points):
-            stack.callback(writer.close, unlink=settings.unlink)
-            writers.append(writer)
+        writers = take_segments(settings, points, stack)
         stack.enter_context(stop.ends(manager))
         manager.start_clients()
         on_ready()

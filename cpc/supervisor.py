@@ -93,10 +93,6 @@ class Supervisor:
         """Whether a service is alive and has reported that its work has begun."""
         return any(c.ready for c in self._children if c.command.name == name)
 
-    def was_ready(self, name: str) -> bool:
-        """Whether a service has ever done so."""
-        return any(c.ever_ready for c in self._children if c.command.name == name)
-
     def kill(self, name: str) -> None:
         """End a service that hangs; it is then started again like any that died."""
         for child in self._children:

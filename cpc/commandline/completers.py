@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from pathlib import Path
 from typing import Any
 
-SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared memory, not a temporary file
+from cpc.names import SHARED_MEMORY
 
 
 def give(option: Any, complete: Callable[..., Iterable[str]]) -> None:

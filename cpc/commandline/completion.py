@@ -9,7 +9,7 @@ from cpc.commandline.errors import Exit
 
 def run(args: Namespace) -> int:
     """Print the script; `eval "$(cpc completion bash)"` switches completion on."""
-    import argcomplete
+    from argcomplete.shell_integration import shellcode
 
-    print(argcomplete.shellcode(["cpc"], shell=args.shell))
+    print(shellcode(["cpc"], shell=args.shell))
     return Exit.DONE

@@ -15,6 +15,7 @@ from endpoint_config import ConfigError
 from cpc import logs, processes
 from cpc.commandline.errors import CommandError, Exit
 from cpc.monitor import Monitor, remove_segments
+from cpc.names import SHARED_MEMORY
 from cpc.service import Refused, Settings, all_settings, check_files
 from cpc.supervisor import Command, Supervisor
 
@@ -60,13 +61,14 @@ def _run_processes(args: Namespace, services: Sequence[Settings], files: dict[st
     supervisor = Supervisor(commands)
     monitor = Monitor({s.kind: s.segments for s in services}, is_ready=supervisor.is_ready, restart=supervisor.kill)
     supervisor.on_tick = monitor.tick
-    try:
-        return supervisor.run(args.duration)
-    finally:
-        monitor.close()
-        if not args.keep:
-            # Only what this run has taken: what an earlier one left behind may be waiting for its successor.
-            remove_segments(name for s in services if supervisor.was_ready(s.kind) for name in s.segments)
+    names = [name for s in services for name in s.segments]
+    found = {name for name in names if (SHARED_MEMORY / name).exists()}
+    status = supervisor.run(args.duration)
+    monitor.close()
+    if not args.keep:
+        # A run that was refused must not take away what an earlier one left behind for its successor.
+        remove_segments(name for name in names if status == 0 or name not in found)
+    return status
 
 
 def _service(args: Namespace, settings: Settings, files: Sequence[Path]) -> Command:

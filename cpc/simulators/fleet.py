@@ -68,8 +68,13 @@ class Fleet:
 
 
 def write_entries(entries: Sequence[ModbusServer | OpcUaServer], target: Path) -> None:
-    """Write an endpoint file for the entries, readable by its owner alone (it may hold passwords), all at once."""
+    """Write an endpoint file for the entries, readable by its owner alone (it may hold passwords), all at once.
+
+    All must be of one kind.
+    """
+    modbus = [entry for entry in entries if isinstance(entry, ModbusServer)]
+    opcua = [entry for entry in entries if isinstance(entry, OpcUaServer)]
     temporary = target.with_suffix(".new")
     temporary.touch(mode=0o600)
-    temporary.write_bytes(to_xml(entries))
+    temporary.write_bytes(to_xml(modbus or opcua))
     temporary.replace(target)
