@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 from image_tools import Script, fleet, leftovers
-
 from process_image import Image, SegmentNotFound, attach, create, stops
 from process_image.layout import Word
 
@@ -105,9 +104,9 @@ def test_killed_while_starting_or_ending(shm_name: str, point: str, before: str)
         writer.close(unlink=True)
         """, env={stops.VARIABLE: point}, name=shm_name) as script:
         code = script.wait()
-    passed = not (point.startswith("takeover.") and before != "same"
-                  or point in ("create.retired", "create.unlinked") and before != "other"
-                  or point.startswith("create.") and point != "create.leased" and before == "same")
+    passed = not ((point.startswith("takeover.") and before != "same")
+                  or (point in ("create.retired", "create.unlinked") and before != "other")
+                  or (point.startswith("create.") and point != "create.leased" and before == "same"))
     assert code == (-9 if passed else 0)
     started = time.monotonic()
     with create(shm_name, fleet(2), semaphore=shm_name + "_sem") as writer:
