@@ -24,24 +24,21 @@ _DOWN = np.array([10.0 ** max(-n, 0) for n in range(-MAX_FACTOR, MAX_FACTOR + 1)
 class Checks:
     """The qualities of a program's lanes; scale factors are applied here too, because they can be missing."""
 
-    def __init__(
-        self, points: Sequence[ModbusPoint], lanes: Sequence[Lane], factors: dict[int, Lane], unique: Sequence[Lane]
-    ) -> None:
-        self._n = len(lanes)
+    def __init__(self, points: Sequence[ModbusPoint], lanes: Sequence[Lane], factors: dict[int, Lane]) -> None:
+        """`lanes` hold scale factors too, which are no points; `factors` says which of them a point needs."""
+        mine = [(i, points[x.point]) for i, x in enumerate(lanes) if x.point >= 0]
         self._bcd = _places(x.kind is Kind.BCD for x in lanes)
-        self._nan = _places(points[x.point].invalid_nan for x in lanes)
-        self._patterns = _patterns(points, lanes)
-        limited = [(i, points[x.point]) for i, x in enumerate(lanes) if _has_limits(points[x.point])]
+        self._nan = np.array([i for i, p in mine if p.invalid_nan], dtype=np.intp)
+        self._patterns = _patterns(mine, lanes)
+        limited = [(i, p) for i, p in mine if p.minimum is not None or p.maximum is not None]
         self._limited = np.array([i for i, _ in limited], dtype=np.intp)
         self._lowest = _column(-np.inf if p.minimum is None else p.minimum for _, p in limited)
         self._highest = _column(np.inf if p.maximum is None else p.maximum for _, p in limited)
-        self._set_factors(points, lanes, factors, unique)
+        self._set_factors(points, lanes, factors)
         self._any = bool(len(self._bcd) or len(self._nan) or self._patterns or limited or factors)
 
-    def _set_factors(
-        self, points: Sequence[ModbusPoint], lanes: Sequence[Lane], factors: dict[int, Lane], unique: Sequence[Lane]
-    ) -> None:
-        row = {x.taken: self._n + i for i, x in enumerate(unique)}
+    def _set_factors(self, points: Sequence[ModbusPoint], lanes: Sequence[Lane], factors: dict[int, Lane]) -> None:
+        row = {x.taken: i for i, x in enumerate(lanes) if x.point < 0}
         with_factor = [(i, x.point) for i, x in enumerate(lanes) if x.point in factors]
         self._factored = np.array([i for i, _ in with_factor], dtype=np.intp)
         self._factor_rows = np.array([row[factors[point].taken] for _, point in with_factor], dtype=np.intp)
@@ -54,7 +51,7 @@ class Checks:
         """Qualities of the lanes (lanes, devices), None where all are Good; applies scale factors to `value`."""
         if not self._any:
             return None
-        quality = np.zeros((self._n, raw.shape[1]), dtype=np.uint32)
+        quality = np.zeros(raw.shape, dtype=np.uint32)
         if len(self._bcd):
             _set(quality, self._bcd, _wrong_digits(raw[self._bcd]), BAD_DECODING_ERROR)
         if len(self._factored):
@@ -117,10 +114,6 @@ def _column(numbers: object) -> F64:
     return np.array(list(numbers), dtype=np.float64).reshape(-1, 1)  # type: ignore[call-overload]
 
 
-def _has_limits(point: ModbusPoint) -> bool:
-    return point.minimum is not None or point.maximum is not None
-
-
 def _wrong_digits(raw: U64) -> npt.NDArray[np.bool_]:
     """Whether any four bits are over 9: the eight with the four or the two."""
     high: U64 = (raw >> np.uint64(3)) & (raw >> np.uint64(2) | raw >> np.uint64(1))
@@ -128,13 +121,11 @@ def _wrong_digits(raw: U64) -> npt.NDArray[np.bool_]:
     return wrong
 
 
-def _patterns(points: Sequence[ModbusPoint], lanes: Sequence[Lane]) -> list[tuple[Places, U64]]:
-    """The n-th invalid pattern of every lane that has so many, as (places, column), sign-extended like the raw bits."""
+def _patterns(mine: Sequence[tuple[int, ModbusPoint]], lanes: Sequence[Lane]) -> list[tuple[Places, U64]]:
+    """The n-th invalid pattern of every lane that has so many, as (places, column), extended like the raw bits."""
     found: list[tuple[Places, U64]] = []
-    most = max((len(points[x.point].invalid) for x in lanes), default=0)
-    for nth in range(most):
-        pairs = [(i, _extended(points[x.point].invalid[nth], x)) for i, x in enumerate(lanes)
-                 if len(points[x.point].invalid) > nth]
+    for nth in range(max((len(p.invalid) for _, p in mine), default=0)):
+        pairs = [(i, _extended(p.invalid[nth], lanes[i])) for i, p in mine if len(p.invalid) > nth]
         found.append((
             np.array([i for i, _ in pairs], dtype=np.intp),
             np.array([pattern for _, pattern in pairs], dtype=np.uint64).reshape(-1, 1),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextvars
 from collections.abc import Callable, Sequence
-from itertools import groupby
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,14 +11,15 @@ import numpy.typing as npt
 from endpoint_config.models import ModbusPoint
 
 from modbus_tcp_client.checks import Checks, bcd_number, wrong_utf8
-from modbus_tcp_client.gather import BIG_ENDIAN, Bytes, gatherer
+from modbus_tcp_client.gather import F64, Bytes, Single, by_kind, runs
 from modbus_tcp_client.lanes import Kind, Lane
+from modbus_tcp_client.planes import Fleet, by_width
 
 Records = npt.NDArray[Any]
 """Structured arrays with the fields of process_image.RECORD."""
 Received = int | npt.NDArray[np.int64] | None
-U64 = npt.NDArray[np.uint64]
-F64 = npt.NDArray[np.float64]
+Rows = Any
+"""Index of some points of all devices in (devices, points)."""
 Step = tuple[np.ufunc, F64, F64]
 
 BAD = np.uint32(0x80000000)
@@ -40,12 +40,7 @@ class Text(NamedTuple):
 
 
 class Program:
-    """Decodes some points of a plan.
-
-    The lanes are sorted so that each step is one numpy call on a slice: by kind, within it unscaled before scaled,
-    but for the last kind the other way round, so that the scaled integers of both signs meet. Scale factors, which
-    are no points, come last.
-    """
+    """Decodes some points of a plan."""
 
     def __init__(
         self,
@@ -55,107 +50,104 @@ class Program:
         texts: Sequence[Text],
         width: int,
     ) -> None:
-        ordered = sorted(lanes, key=lambda x: (x.kind, x.scaled ^ (x.kind is Kind.SIGNED), x.width, x.point))
-        unique = sorted({x.taken: x for x in factors.values()}.values(), key=lambda x: x.taken)
-        self._lanes = ordered + unique
-        self._n = len(ordered)
-        self._width = width
+        """`factors` are the lanes of scale factors by the index of the point that needs them."""
+        self._points = points
+        self._lanes = lanes
+        self._factors = factors
         self._texts = texts
-        self._checks = Checks(points, ordered, factors, unique)
+        self._width = width
+        self._ways: dict[bool, _Way] = {}
+        """How for a fleet, how for one device."""
         self._buffers: dict[int, _Buffers] = {}
-        # Where the lanes go: back to the order of the points.
-        back = sorted(range(self._n), key=lambda i: ordered[i].point)
-        rows = [ordered[i].point for i in back]
-        self._back = None if back == list(range(self._n)) else np.array(back, dtype=np.intp)
-        solid = bool(rows) and rows == list(range(rows[0], rows[0] + len(rows)))
-        self._rows = slice(rows[0], rows[-1] + 1) if solid else np.array(rows, dtype=np.intp)
+        rows = sorted(x.point for x in lanes)
+        some = slice(rows[0], rows[-1] + 1) if rows and len(rows) == rows[-1] + 1 - rows[0] else np.array(rows, np.intp)
+        self._rows: Rows = ... if rows == list(range(len(points))) else (slice(None), some)
         self._calm = _calm_context()
 
     def run(self, data: Bytes, records: Records, received: Received) -> None:
         """Decode (devices, width) into (devices, points)."""
-        if self._n and len(data):
+        if self._lanes and len(data):
             # A device may send signalling NaNs, or what overflows when scaled: values like others, no warnings.
             self._calm(self._run, data, records, received)
         for text in self._texts:
             quality = wrong_utf8(data, text.order) if text.is_string else None
-            _stamp(records, np.array([text.point]), quality, None if quality is None else quality >= BAD, received)
+            _stamp(records, (slice(None), [text.point]), quality, None if quality is None else quality >= BAD, received)
 
     def _run(self, data: Bytes, records: Records, received: Received) -> None:
         buffers = self._buffers.get(len(data))
         if buffers is None:
             buffers = self._make_buffers(len(data))
+        way = buffers.way
         buffers.fill(data)
-        quality = self._checks(buffers.raw, buffers.value)
-        raw, value, back = buffers.raw, buffers.value, self._back
-        if back is not None:
-            value = value.take(back, axis=0, out=buffers.sorted_value, mode="clip")
-            raw = raw.take(back, axis=0, out=buffers.sorted_raw, mode="clip")
-            quality = None if quality is None else quality.take(back, axis=0, mode="clip")
-        else:
-            raw, value = raw[: self._n], value[: self._n]
+        quality = way.checks(buffers.raw, buffers.value)
+        if way.back is not None:
+            buffers.both.take(way.back, axis=1, out=buffers.final, mode="clip")
+            quality = None if quality is None else quality.take(way.back, axis=0, mode="clip")
         values, raws, rows = records["value"], records["raw"], self._rows
         bad = None if quality is None else quality.T >= BAD
         if bad is None or not bad.any():
-            values[:, rows], raws[:, rows], bad = value.T, raw.T, None
+            values[rows], raws[rows], bad = buffers.values, buffers.raws, None
         else:
-            values[:, rows] = np.where(bad, values[:, rows], value.T)
-            raws[:, rows] = np.where(bad, raws[:, rows], raw.T)
+            values[rows] = np.where(bad, values[rows], buffers.values)
+            raws[rows] = np.where(bad, raws[rows], buffers.raws)
         _stamp(records, rows, None if quality is None else quality.T, bad, received)
 
     def _make_buffers(self, devices: int) -> _Buffers:
+        is_fleet = devices > 1
+        if is_fleet not in self._ways:
+            self._ways[is_fleet] = _Way(self._points, self._lanes, self._factors, is_fleet=is_fleet)
         if len(self._buffers) >= KEPT_BUFFERS:
             del self._buffers[next(iter(self._buffers))]
-        buffers = self._buffers[devices] = _Buffers(self._lanes, self._n, self._width, devices)
+        buffers = self._buffers[devices] = _Buffers(self._ways[is_fleet], self._width, devices)
         return buffers
+
+
+class _Way:
+    """The lanes in the order of one of the two ways, with their checks."""
+
+    def __init__(
+        self, points: Sequence[ModbusPoint], lanes: Sequence[Lane], factors: dict[int, Lane], *, is_fleet: bool
+    ) -> None:
+        every = [*lanes, *{x.taken: x for x in factors.values()}.values()]
+        self.is_fleet = is_fleet
+        self.lanes = by_width(every) if is_fleet else by_kind(every)
+        self.checks = Checks(points, self.lanes, factors)
+        back = sorted((i for i, x in enumerate(self.lanes) if x.point >= 0), key=lambda i: self.lanes[i].point)
+        self.back = None if back == list(range(len(every))) else np.array(back, dtype=np.intp)
+        """Places of the points' lanes in the order of the points; None where that is how they lie."""
 
 
 class _Buffers:
     """The lanes of a number of devices, and every step on them with its views, made once."""
 
-    def __init__(self, lanes: Sequence[Lane], numbers: int, width: int, devices: int) -> None:
-        self.raw = np.empty((len(lanes), devices), dtype=np.uint64)
-        self.value = np.empty((len(lanes), devices))
-        self.sorted_raw = np.empty((numbers, devices), dtype=np.uint64)
-        self.sorted_value = np.empty((numbers, devices))
-        self._gather = gatherer(lanes, width, self.raw)
-        self._copies: list[tuple[npt.NDArray[Any], npt.NDArray[Any]]] = []
+    def __init__(self, way: _Way, width: int, devices: int) -> None:
+        self.way = way
+        lanes = way.lanes
+        self.both = np.empty((2, len(lanes), devices), dtype=np.uint64)
+        self.raw, self.value = self.both[0], self.both[1].view(np.float64)
+        self.final = self.both if way.back is None else np.empty((2, len(way.back), devices), dtype=np.uint64)
+        """Raw bits and values in the order of the points."""
+        self.raws, self.values = self.final[0].T, self.final[1].view(np.float64).T
+        self._gather: Callable[[Bytes], None] = (
+            Fleet(lanes, width, self.raw, self.value) if way.is_fleet else Single(lanes, self.raw, self.value)
+        )
         self._steps: list[Step] = []
-        self._bcd: tuple[F64, U64] | None = None
-        for group, members in groupby(range(len(lanes)), key=lambda i: _as_number(lanes[i].kind)):
-            places = list(members)
-            value, raw = self.value[places[0] : places[-1] + 1], self.raw[places[0] : places[-1] + 1]
-            self._copies.append((value, _views(raw, group)))
-        for kind, members in groupby(range(len(lanes)), key=lambda i: lanes[i].kind):
-            places = list(members)
-            value, raw = self.value[places[0] : places[-1] + 1], self.raw[places[0] : places[-1] + 1]
-            if kind is Kind.BCD:
-                self._bcd = value, raw
-            elif kind is Kind.FLAG:
-                self._steps.append((np.not_equal, np.zeros((1, 1)), value))
-        for run in _scaled_runs(lanes, devices):
-            self._steps += _scaling(lanes[run], self.value[run])
+        for kind, where in runs(lanes, lambda x: x.kind):
+            if kind is Kind.FLAG:
+                self._steps.append((np.not_equal, np.zeros((1, 1)), self.value[where]))
+        self._bcds = [
+            (self.value[where], self.raw[where]) for kind, where in runs(lanes, lambda x: x.kind) if kind is Kind.BCD
+        ]
+        for where in _scaled_runs(lanes, devices):
+            self._steps += _scaling(lanes[where], self.value[where])
 
     def fill(self, data: Bytes) -> None:
         """Raw bits and engineering values of all lanes."""
         self._gather(data)
-        for to, source in self._copies:
-            to[...] = source
-        if self._bcd is not None:
-            self._bcd[0][...] = bcd_number(self._bcd[1])
+        for value, raw in self._bcds:
+            value[...] = bcd_number(raw)
         for step, numbers, value in self._steps:
             step(value, numbers, value)
-
-
-def _as_number(kind: Kind) -> np.dtype[Any]:
-    """What the bits of a kind are before they become float64."""
-    types = {Kind.FLOAT16: np.float16, Kind.FLOAT32: np.float32, Kind.FLOAT64: np.float64, Kind.SIGNED: np.int64}
-    return np.dtype(types.get(kind, np.uint64))
-
-
-def _views(raw: U64, dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Lanes seen as numbers of a type that fills their lower bits."""
-    parts = 8 // dtype.itemsize
-    return raw.view(dtype)[:, parts - 1 if BIG_ENDIAN else 0 :: parts]
 
 
 def _scaled_runs(lanes: Sequence[Lane], devices: int) -> list[slice]:
@@ -187,18 +179,18 @@ def _scaling(lanes: Sequence[Lane], value: F64) -> list[Step]:
 
 def _stamp(
     records: Records,
-    rows: slice | npt.NDArray[np.intp],
+    rows: Rows,
     quality: npt.NDArray[np.uint32] | None,
     bad: npt.NDArray[np.bool_] | None,
     received: Received,
 ) -> None:
     """Quality, and where given the times: what is Bad keeps its source time."""
-    records["quality"][:, rows] = 0 if quality is None else quality
+    records["quality"][rows] = 0 if quality is None else quality
     if received is not None:
         times = np.asarray(received, dtype=np.int64).reshape(-1, 1)
-        records["received_time"][:, rows] = times
+        records["received_time"][rows] = times
         sources = records["source_time"]
-        sources[:, rows] = times if bad is None else np.where(bad, sources[:, rows], times)
+        sources[rows] = times if bad is None else np.where(bad, sources[rows], times)
 
 
 def _calm_context() -> Callable[..., None]:
