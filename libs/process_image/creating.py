@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import sys
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from process_image import fences, futex, objects, stops
 from process_image.errors import ForeignObject, LayoutMismatch, SegmentNotFound
 from process_image.filling import Stage
 from process_image.guarding import WAIT_BOUND
-from process_image.layout import Header, State, Word, stamp
+from process_image.layout import State, Word, stamp
 from process_image.lease import Lease, pid_namespace
 from process_image.memory import Memory
 from process_image.planning import Plan, make_plan
@@ -50,17 +51,21 @@ def create(name: str, points: Iterable[PointLike], *, semaphore: Any = None, mod
                      grace=grace)
     gid = None if group is None else objects.group_id(group)
     lease = Lease(bare)
+    old = None
     try:
         _reach("create.leased")
         old = _find_old(bare)
-        held = old.memory.semaphore_name if old and old.memory and old.memory.read(Word.SEMAPHORE_HELD) else ""
-        taken_over = old is not None and _same_layout(old, plan.header)
+        taken_over = old is not None and _same_layout(old, plan)
+        held = old.semaphore_held if old is not None else ""
         make = _take_over if taken_over else _make
         writer = make(bare, old, plan, lease, mode=mode, gid=gid, config_hash=config_hash,
                       settings={"repair_after": repair_after, "bound": wait_bound, "gid": gid})
     except BaseException:
         lease.release()
         raise
+    finally:
+        if old is not None:
+            old.close()
     try:
         writer.semaphore = semaphore
         if held:
@@ -73,10 +78,22 @@ def create(name: str, points: Iterable[PointLike], *, semaphore: Any = None, mod
 
 @dataclass(slots=True)
 class _Old:
-    """An object that is there already: `memory` None where its layout is not ours to read."""
+    """An object that is there already: `memory` None where its layout is not ours to read, or given to the writer."""
 
     fd: int
     memory: Memory | None
+
+    @property
+    def semaphore_held(self) -> str:
+        """Name of the semaphore that its writer noted to hold when it was killed, else empty."""
+        memory = self.memory
+        return memory.semaphore_name if memory is not None and memory.read(Word.SEMAPHORE_HELD) else ""
+
+    def close(self) -> None:
+        """Let go of it."""
+        os.close(self.fd)
+        if self.memory is not None:
+            self.memory.close()
 
 
 def _find_old(name: str) -> _Old | None:
@@ -97,10 +114,17 @@ def _find_old(name: str) -> _Old | None:
         raise
 
 
-def _same_layout(old: _Old, header: Header) -> bool:
-    if old.memory is None or old.memory.read(Word.STATE) not in (State.STARTING, State.READY):
+def _same_layout(old: _Old, plan: Plan) -> bool:
+    """Whether the object can go on in place: header, schema and tables as this writer would write them."""
+    memory = old.memory
+    if memory is None or memory.read(Word.STATE) not in (State.STARTING, State.READY):
         return False
-    return stamp(header, epoch=old.memory.header.epoch, created=old.memory.header.created) == old.memory.header
+    header = memory.header
+    if stamp(plan.header, epoch=header.epoch, created=header.created) != header:
+        return False
+    tables = plan.tables.pack()
+    return (memory.section(header.schema_offset, header.schema_length) == plan.schema
+            and memory.section(header.block_table_offset, len(tables)) == tables)
 
 
 def _note_writer(memory: Memory, config_hash: int) -> None:
@@ -117,11 +141,8 @@ def _note_writer(memory: Memory, config_hash: int) -> None:
 def _take_over(name: str, old: _Old | None, plan: Plan, lease: Lease, *, mode: int, gid: int | None,
                config_hash: int, settings: dict[str, Any]) -> Writer:
     assert old is not None and old.memory is not None
-    memory = old.memory
-    try:
-        objects.set_access(old.fd, name, mode=mode, gid=gid)
-    finally:
-        os.close(old.fd)
+    objects.set_access(old.fd, name, mode=mode, gid=gid)
+    memory, old.memory = old.memory, None
     memory.words[Word.STATE >> 3] = State.STARTING
     _reach("takeover.starting")
     memory.words[Word.TAKE_OVERS >> 3] = memory.read(Word.TAKE_OVERS) + 1
@@ -151,8 +172,6 @@ def _make(name: str, old: _Old | None, plan: Plan, lease: Lease, *, mode: int, g
         _reach("create.linked")
     finally:
         os.close(fd)
-        if old is not None:
-            os.close(old.fd)
     return writer
 
 
@@ -176,12 +195,10 @@ def _retire(name: str, old: _Old) -> None:
         old.memory.futex[0] = (old.memory.futex[0] + 1) & 0xFFFFFFFF
         futex.wake(old.memory.futex_address, WAKE_WAITERS)
     else:
-        os.pwrite(old.fd, State.RETIRED.to_bytes(8, "little" if np.little_endian else "big"), Word.STATE)
+        os.pwrite(old.fd, State.RETIRED.to_bytes(8, sys.byteorder), Word.STATE)
     _reach("create.retired")
     objects.path_of(name).unlink(missing_ok=True)
     _reach("create.unlinked")
-    if old.memory is not None:
-        old.memory.close()
 
 
 def _reach(name: str) -> None:

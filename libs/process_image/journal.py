@@ -128,12 +128,17 @@ class Journal:
         return position
 
 
-def newest(memory: Memory, count: int) -> tuple[Rows, npt.NDArray[np.void], npt.NDArray[np.intp]]:
-    """Rows, records and places of the last `count` committed entries, oldest first, copied."""
+def newest(memory: Memory, count: int) -> tuple[Rows, npt.NDArray[np.void], npt.NDArray[np.intp], bool]:
+    """Rows, records and places of the last `count` committed entries, oldest first, copied; whether all are there.
+
+    Entries that lie behind `reserved` by more than the ring's size are left out: a writer may have been killed while
+    it wrote over them.
+    """
     entries = memory.header.journal_entries
     committed = memory.read(Word.JOURNAL_COMMITTED)
-    count = min(count, entries, committed)
-    places = np.arange(committed - count, committed) % entries
-    records = np.empty(count, RECORD)
+    wanted = max(0, committed - count)
+    oldest = max(wanted, memory.read(Word.JOURNAL_RESERVED) - entries)
+    places = np.arange(oldest, max(oldest, committed)) % entries
+    records = np.empty(len(places), RECORD)
     np.take(memory.journal_records, places, out=records, mode="clip")
-    return memory.journal_row[places].astype(np.intp), records, places
+    return memory.journal_row[places].astype(np.intp), records, places, oldest == wanted

@@ -14,6 +14,7 @@ from typing import Final
 from process_image.errors import ForeignObject, ImageError, NoRoom, NotPermitted, SegmentNotFound
 
 FOLDER: Final = Path("/dev/shm")  # noqa: S108 (this is where glibc keeps POSIX shared memory)
+OWN_FILES: Final = Path("/proc/self/fd")
 LEASE_SUFFIX: Final = ".lease"
 SEMAPHORE_PREFIX: Final = "sem."
 NEW_SUFFIX: Final = ".new"
@@ -153,7 +154,8 @@ def _unnamed(name: str) -> int:
     spare = path_of(name + NEW_SUFFIX)
     spare.unlink(missing_ok=True)  # of a writer that was killed; its lease is ours now
     try:
-        return os.open(FOLDER, flags | os.O_TMPFILE, 0o600)
+        if OWN_FILES.is_dir():  # without it an unnamed file could not be given its name
+            return os.open(FOLDER, flags | os.O_TMPFILE, 0o600)
     except OSError as fault:
         if fault.errno not in (errno.EOPNOTSUPP, errno.EISDIR, errno.ENOENT, errno.EINVAL):
             raise
@@ -169,7 +171,7 @@ def publish_object(fd: int, name: str) -> None:
             spare.unlink()
         else:
             # only with a directory descriptor does CPython call linkat with AT_SYMLINK_FOLLOW
-            here = os.open("/proc/self/fd", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+            here = os.open(OWN_FILES, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
             try:
                 os.link(str(fd), path_of(name), src_dir_fd=here, follow_symlinks=True)
             finally:
@@ -193,11 +195,11 @@ def set_access(fd: int, name: str, *, mode: int, gid: int | None) -> None:
 
 
 def _no_room(name: str, size: int, free: int, whole: int) -> str:
-    need = -(-size // (1 << 20)) + 1
+    need = -(-(size + min(MARGIN, whole // 50) - free) // (1 << 20))
     pinned = pinned_bytes()
     held = f", of which {_mib(pinned)} are held by processes that still map removed objects" if pinned else ""
     return (f"{name}: needs {size} bytes ({_mib(size)}) in {FOLDER}, which has {_mib(free)} of {_mib(whole)} left"
-            f"{held}; make room for {need} MiB more (docker: --shm-size, compose: shm_size, "
+            f"{held}; make room for {max(need, 1)} MiB more (docker: --shm-size, compose: shm_size, "
             "Kubernetes: emptyDir medium Memory)")
 
 

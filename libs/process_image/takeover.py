@@ -46,12 +46,17 @@ def _load_slots(memory: Memory, stage: Stage) -> None:
 def _roll_forward(memory: Memory, stage: Stage, tables: Tables) -> None:
     """Apply committed changes of the last publish that are newer than the slots, by the records' sequences.
 
-    One publish writes each point once at most, so the last publish is among the last `points` entries.
+    One publish writes each point once at most, so the last publish is among the last `points` entries. Where the
+    ring is too short for it, half a publish is left; then only sequences go forward, which must not be used again,
+    and every block keeps the values of its last whole slot.
     """
-    rows, records, places = newest(memory, memory.header.points)
+    rows, records, places, all_there = newest(memory, memory.header.points)
     valid = rows < memory.header.points
     ahead = (records["sequence"] - stage.records["sequence"][np.where(valid, rows, 0)]).astype(np.int32)
     newer = np.flatnonzero(valid & (ahead > 0))
+    if not all_there and len(newer) and newer[0] == 0:
+        stage.records["sequence"][rows[newer]] = records["sequence"][newer]
+        return
     words = stage.words.reshape(-1, RECORD_WORDS)
     words[rows[newer]] = records.view(np.uint64).reshape(-1, RECORD_WORDS)[newer]
     sizes = tables.points["text_size"]

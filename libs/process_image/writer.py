@@ -17,7 +17,7 @@ from process_image.errors import WriterClosed
 from process_image.filling import Stage
 from process_image.guarding import Counters, SemaphoreRule
 from process_image.journal import Journal
-from process_image.layout import SEMAPHORE_NAME_OFFSET, SEMAPHORE_NAME_SIZE, TEXT_HEAD, State, Word
+from process_image.layout import SEMAPHORE_NAME_OFFSET, SEMAPHORE_NAME_SIZE, SLOTS, TEXT_HEAD, State, Word, text_width
 from process_image.lease import Lease
 from process_image.memory import Memory
 from process_image.planning import Plan
@@ -196,9 +196,16 @@ class Writer:
         counted = np.zeros(len(self.points), np.bool_)
         for part in found:
             counted[part] = True
-        rows = rows[~counted[rows]]
+        rows = np.array([row for row in rows.tolist() if not counted[row] and self._text_differs(row)], np.intp)
         self.records["sequence"][rows] += np.uint32(1)
         return [*found, rows] if len(rows) else found
+
+    def _text_differs(self, row: int) -> bool:
+        """Whether a staged text is another than the published one: it may have been set to and fro in between."""
+        place = int(self._places[row])
+        part = slice(place // 8, (place + text_width(self.points[row].size)) // 8)
+        latest = int(self._stage.generation[self._block_of[row]]) % SLOTS
+        return self._memory.texts[latest, part].tobytes() != self._stage.texts[part].tobytes()
 
     def _count(self, changed: int, now: int) -> None:
         counters, words = self.counters, self._memory.words
