@@ -8,15 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import socket
 import struct
 from collections.abc import Awaitable, Sequence
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from asyncua import ua
 from asyncua.client.client import Client
 from asyncua.client.ua_client import UASocketProtocol
 from asyncua.crypto import security_policies, uacrypto
-from asyncua.ua.ua_binary import nodeid_to_binary
+from asyncua.ua.ua_binary import nodeid_to_binary, uatcp_to_binary
 from asyncua.ua.uaerrors import UaError, UaStatusCodeError
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -25,6 +27,8 @@ from opcua_client.certificates import Identity
 from opcua_client.encoding import VALUE_ATTRIBUTE, read_request
 from opcua_client.endpoints import NONE, POLICY_URI, Endpoint, Token
 from opcua_client.errors import Malformed, OpcUaError, Refused, Unanswered, Unreachable, Untrusted
+from opcua_client.framing import LARGEST_CHUNK, BoundedProtocol
+from opcua_client.names import addresses
 
 CHANNEL_LIFETIME_MS = 3_600_000
 SESSION_TIMEOUT_MS = 60_000
@@ -32,12 +36,13 @@ SESSION_TIMEOUT_MS = 60_000
 LARGEST_MESSAGE = 64 << 20
 """Bytes of one answer; a server that sends more is cut off."""
 MOST_CHUNKS = 4_096
-SMALLEST_BUFFER, LARGEST_BUFFER = 8_192, 1 << 20
-"""Bytes of one chunk (Part 6, clause 7.1.2.3 allows none below 8,192)."""
+SMALLEST_CHUNK = 8_192
+"""Bytes; Part 6, clause 7.1.2.3, allows none to take less."""
 CHUNK_OVERHEAD, HEADER_BYTES = 256, 512
 """Bytes kept free in each chunk for headers, padding and signature, and in each request for its header."""
 PRODUCT_URI = "urn:cpc-partition"
 
+_HELLO: Any = ua.MessageType.Hello
 _BAD_SIGNATURE: tuple[type[Exception], ...] = (InvalidSignature, vars(uacrypto)["InvalidSignature"])
 
 T = TypeVar("T")
@@ -63,6 +68,7 @@ class Channel:
         self._client.product_uri = PRODUCT_URI
         self._client.name = self._client.description = "CPC partition"
         self._client.uaclient.pre_request_hook = None
+        self._client.uaclient._make_protocol = self._make_protocol  # type: ignore[method-assign]
         self._connect_timeout = connect_timeout
         self._patience = patience
         self._token = b"\x00\x00"
@@ -87,17 +93,35 @@ class Channel:
 
     async def _connect(self) -> None:
         url = self._client.server_url
+        host, port = str(url.hostname), int(url.port or 0)
         try:
-            await asyncio.wait_for(self._client.connect_socket(), self._connect_timeout)
+            async with asyncio.timeout(self._connect_timeout):
+                await self._connect_to(await addresses(host), port)
         except TimeoutError as error:
-            raise Unreachable("connect", f"{url.hostname}:{url.port} does not answer",
+            raise Unreachable("connect", f"{host}:{port} does not answer",
                               "check address, cabling and firewall") from error
+        except socket.gaierror as error:
+            raise Unreachable("connect", f"host name {host} is not known", "check the name") from error
         except OSError as error:
-            raise Unreachable("connect", f"{url.hostname}:{url.port}: {error.strerror or error}",
+            raise Unreachable("connect", f"{host}:{port}: {error.strerror or error}",
                               "check that the server runs and listens there") from error
         self._protocol.on_connection_lost = self._on_lost
         if self._protocol.is_closed:
             self._on_lost(None)
+
+    async def _connect_to(self, found: Sequence[str], port: int) -> None:
+        """Try the addresses in order; the last one's error counts."""
+        for address in found[:-1]:
+            with suppress(OSError):
+                await self._client.uaclient.connect_socket(address, port)
+                return
+        await self._client.uaclient.connect_socket(found[-1], port)
+
+    def _make_protocol(self) -> UASocketProtocol:
+        """Takes the place of the library's method of this name."""
+        low = self._client.uaclient
+        low.protocol = BoundedProtocol(self._patience, security_policy=low.security_policy)
+        return low.protocol
 
     @property
     def _protocol(self) -> UASocketProtocol:
@@ -111,18 +135,25 @@ class Channel:
             self.lost.set_result(error)
 
     async def _hello(self) -> None:
-        """Say hello and take over what the server acknowledged (Part 6, clause 7.1.2.4), within our own bounds.
+        """Say hello with our own bounds and take over what the server acknowledged (Part 6, clause 7.1.2.4).
 
-        The library swaps both directions; with a server whose buffers differ it would cut chunks wrongly.
+        The library announces buffers without bounds, and swaps the directions of the answer; with a server whose
+        buffers differ it would cut chunks wrongly.
         """
-        url = self._client.server_url.geturl()
-        ack = await _step("hello", self._protocol.send_hello(url, LARGEST_MESSAGE, MOST_CHUNKS), self._patience)
-        limits = self._protocol._connection._limits
-        limits.max_recv_buffer = min(max(ack.SendBufferSize, SMALLEST_BUFFER), LARGEST_MESSAGE)
-        limits.max_send_buffer = min(max(ack.ReceiveBufferSize, SMALLEST_BUFFER), LARGEST_BUFFER)
+        protocol = self._protocol
+        hello = ua.Hello(0, LARGEST_CHUNK, LARGEST_CHUNK, LARGEST_MESSAGE, MOST_CHUNKS,  # type: ignore[arg-type]
+                         self._client.server_url.geturl())  # type: ignore[arg-type]
+        answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        protocol._callbackmap[0] = answer
+        if protocol.transport is not None:
+            protocol.transport.write(uatcp_to_binary(_HELLO, hello))
+        ack = await _step("hello", answer, self._patience)
+        limits = protocol._connection._limits
+        limits.max_recv_buffer = LARGEST_CHUNK
+        limits.max_send_buffer = min(max(ack.ReceiveBufferSize, SMALLEST_CHUNK), LARGEST_CHUNK)
+        limits.max_message_size, limits.max_chunk_count = LARGEST_MESSAGE, MOST_CHUNKS
         self._most_bytes = ack.MaxMessageSize or LARGEST_MESSAGE
         self._most_chunks = ack.MaxChunkCount or MOST_CHUNKS
-        limits.max_message_size, limits.max_chunk_count = LARGEST_MESSAGE, MOST_CHUNKS
 
     @property
     def largest_request(self) -> int:

@@ -54,7 +54,7 @@ def make_read(nodes: Sequence[OpcUaNode], items: Sequence[bytes], rows: npt.NDAr
     contiguous = len(rows) > 0 and bool((np.diff(rows) == 1).all())
     span = slice(int(rows[0]), int(rows[-1]) + 1) if contiguous else rows
     return ReadPlan(nodes=tuple(nodes), items=tuple(items), rows=rows, span=span, body=read_body(items),
-                    converter=Converter([kind_of(n.datatype) for n in nodes]))
+                    converter=Converter([kind_of(n.datatype) for n in nodes], [(n.minimum, n.maximum) for n in nodes]))
 
 
 def make_plan(nodes: Sequence[OpcUaNode], rows: Sequence[int], *, namespaces: Sequence[str], most_nodes: int,

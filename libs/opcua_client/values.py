@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from process_image.quality import SEVERITY_MASK, UNCERTAIN_ENGINEERING_UNITS_EXCEEDED
 
 from opcua_client.datatypes import DATETIME, Kind, Wire
 from opcua_client.decoding import IS_ARRAY, Columns, Layout, Reader, skip_payload
@@ -123,9 +124,14 @@ def to_datetime(words: Words) -> Converted:
 class Converter:
     """Turns the answers to one request into batches."""
 
-    def __init__(self, kinds: Sequence[Kind]) -> None:
-        """`kinds[i]` is what the point of the i-th node takes."""
+    def __init__(self, kinds: Sequence[Kind], ranges: Sequence[tuple[float | None, float | None]] = ()) -> None:
+        """`kinds[i]` is what the point of the i-th node takes, `ranges[i]` what is plausible (None = open)."""
         self._kinds = tuple(kinds)
+        limits = np.array([(-np.inf if low is None else low, np.inf if high is None else high)
+                           for low, high in ranges]).reshape(-1, 2)
+        bounded = np.isfinite(limits).any(axis=1)
+        self._bounded = np.flatnonzero(bounded)
+        self._low, self._high = limits[bounded].T
         self._reader = Reader(len(self._kinds))
         self._layout: Layout | None = None
         self._groups: list[tuple[npt.NDArray[np.intp], Callable[[Words], Converted]]] = []
@@ -152,6 +158,7 @@ class Converter:
             self._mismatch(batch, place, why)
         for places, function in self._groups:
             self._fill(batch, columns, places, function)
+        self._check_ranges(batch)
         self._fill_texts(batch, columns)
         self._fill_times(batch, columns, received_ns)
         return batch
@@ -191,6 +198,14 @@ class Converter:
             else:
                 name = Wire(int(columns.layout.codes[place])).spelled
                 self._mismatch(batch, place, f"the {name} does not fit {kind.name} exactly")
+
+    def _check_ranges(self, batch: Batch) -> None:
+        """A Good value outside of its range keeps its value and is marked; the server's own Uncertain stays."""
+        places = self._bounded
+        if len(places):
+            values = batch.value[places]
+            outside = ((values < self._low) | (values > self._high)) & ((batch.quality[places] & SEVERITY_MASK) == 0)
+            batch.quality[places[outside]] = UNCERTAIN_ENGINEERING_UNITS_EXCEEDED
 
     def _fill_texts(self, batch: Batch, columns: Columns) -> None:
         layout = columns.layout

@@ -226,3 +226,21 @@ def test_a_datetime_is_nanoseconds_since_1970_and_bad_outside_of_64_bits(ticks: 
 ])
 def test_the_files_type_name_decides_the_image_type(datatype: str, image: str) -> None:
     assert kind_of(datatype).image == image
+
+
+@pytest.mark.parametrize(("number", "status", "quality"), [
+    (5.0, 0, 0), (0.0, 0, 0), (10.0, 0, 0), (10.5, 0, 0x40940000), (-0.1, 0, 0x40940000), (math.nan, 0, 0),
+    (99.0, 0x40900000, 0x40900000), (99.0, 0x808C0000, 0x808C0000), (99.0, 0x00000400, 0x40940000),
+])
+def test_a_good_value_outside_of_its_range_is_kept_and_marked(number: float, status: int, quality: int) -> None:
+    converter = Converter([DOUBLE, DOUBLE], [(None, None), (0.0, 10.0)])
+    data = stamped(variant(number, "Double"), status=status)
+    batch = converter.batch(answer(data, data), RECEIVED)
+    assert batch.quality.tolist() == [status, quality]
+    assert batch.fresh[1] == (quality != 0x808C0000)
+
+
+def test_a_range_may_be_open_on_one_side() -> None:
+    converter = Converter([DOUBLE, DOUBLE], [(None, 3.0), (3.0, None)])
+    data = stamped(variant(2.0, "Double"))
+    assert converter.batch(answer(data, data), RECEIVED).quality.tolist() == [0, 0x40940000]
