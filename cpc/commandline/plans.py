@@ -91,6 +91,11 @@ def _by_interval(
     return list(classes.items())
 
 
-def feasibility(file: EndpointFile) -> list[Fault]:
+def feasibility(file: EndpointFile, default_interval: float = 1.0) -> list[Fault]:
     """Warnings for connections that can't be polled in the time given, or hardly."""
-    return []
+    from modbus_tcp_client import feasibility as loads
+
+    return [
+        Fault(file=load.servers[0].file, line=load.servers[0].line, message=str(load))
+        for load in loads(file.modbus, default_interval) if load.is_tight
+    ]

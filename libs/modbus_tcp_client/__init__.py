@@ -2,6 +2,7 @@
 
 from modbus_tcp_client.client import ModbusTCPClient
 from modbus_tcp_client.decode import DecodePlan
+from modbus_tcp_client.encode import EncodeError, encode
 from modbus_tcp_client.errors import (
     ModbusConnectionError,
     ModbusError,
@@ -9,12 +10,17 @@ from modbus_tcp_client.errors import (
     ModbusMalformedError,
     ModbusTimeout,
 )
+from modbus_tcp_client.feasibility import FULL_SHARE, WARNING_SHARE, Load, feasibility
 from modbus_tcp_client.manager import ModbusClientManager
 from modbus_tcp_client.plan import PlanError, Request, plan, split
 from modbus_tcp_client.points import effective_datatype, image_points, image_type, is_text, scan_class
 
 __all__ = [
+    "FULL_SHARE",
+    "WARNING_SHARE",
     "DecodePlan",
+    "EncodeError",
+    "Load",
     "ModbusClientManager",
     "ModbusConnectionError",
     "ModbusError",
@@ -25,6 +31,8 @@ __all__ = [
     "PlanError",
     "Request",
     "effective_datatype",
+    "encode",
+    "feasibility",
     "image_points",
     "image_type",
     "is_text",

@@ -1,0 +1,131 @@
+"""Whether a poll fits into its time: computed from the files alone, before anything is sent."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from endpoint_config.models import ModbusPoint, ModbusServer
+from modbus_frames import HEADER_BYTES
+
+from modbus_tcp_client.plan import PlanError, Request, plan
+from modbus_tcp_client.points import scan_class
+
+WARNING_SHARE = 0.8
+"""From this share of its time on a connection deserves a warning: nothing is left for retries and writes."""
+FULL_SHARE = 1.0
+"""Above this share the poll can not keep its intervals."""
+TURNAROUND = 0.001
+"""Seconds from the last byte of a request to the first of its answer; few devices are faster, many are slower."""
+BYTES_PER_SECOND = 1_250_000
+"""Of the slowest Ethernet in use, 10 Mbit/s."""
+FRAME_OVERHEAD = 78
+"""Bytes around a Modbus frame on the wire: Ethernet with preamble and gap 38, IP 20, TCP 20."""
+_REQUEST_PDU = 5
+_ANSWER_HEAD = 2
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Load:
+    """What polling takes of one connection, at the least."""
+
+    connection: str
+    """`host:port`."""
+    devices: tuple[str, ...]
+    """Aliases of the units that share it."""
+    requests: int
+    """Requests of a round of all scan classes."""
+    needed: float
+    """Seconds that the polls take of every `available` seconds."""
+    available: float
+    """The shortest interval polled on the connection, seconds; 0 where everything is polled back to back."""
+    share: float
+    """needed / available, summed over scan classes; 0 where everything is polled back to back."""
+    bytes_per_second: float
+    """On the wire in both directions, with everything around the frames."""
+    servers: tuple[ModbusServer, ...]
+    """The units, for file and line of a message."""
+
+    @property
+    def is_tight(self) -> bool:
+        """Over the share that deserves a warning."""
+        return self.share > WARNING_SHARE
+
+    @property
+    def is_impossible(self) -> bool:
+        """Over the whole time."""
+        return self.share > FULL_SHARE
+
+    def __str__(self) -> str:
+        """`needs 1.7 s of every 1 s`, and what helps."""
+        return (
+            f"polling {', '.join(self.devices)} at {self.connection} needs {self.needed:.3g} s of every "
+            f"{self.available:.3g} s ({self.requests} requests); a longer interval, a shorter delay, a larger "
+            "max_gap or max_registers"
+        )
+
+
+def feasibility(
+    servers: Iterable[ModbusServer],
+    default_interval: float,
+    *,
+    turnaround: float = TURNAROUND,
+    bytes_per_second: float = BYTES_PER_SECOND,
+) -> list[Load]:
+    """The load of every connection (units with the same ip:port share one), in order of appearance.
+
+    A request takes its bytes and its answer's on the wire, the device's turnaround (which requests in flight at once
+    share) and the unit's delay. `default_interval` is for points and servers that name none. It is a lower bound:
+    over FULL_SHARE the intervals can't be kept; below it a slow device may still miss them. Points that no request
+    can read are left out.
+    """
+    connections: dict[tuple[str, int], list[ModbusServer]] = {}
+    for server in servers:
+        connections.setdefault((server.ipaddr.casefold(), server.port), []).append(server)
+    return [
+        _load(members, default_interval, turnaround, bytes_per_second) for members in connections.values()
+    ]
+
+
+def request_bytes(request: Request) -> int:
+    """Bytes on the wire of a request and its answer, with everything around the frames."""
+    return 2 * (HEADER_BYTES + FRAME_OVERHEAD) + _REQUEST_PDU + _ANSWER_HEAD + request.data_bytes
+
+
+def _load(
+    members: Sequence[ModbusServer], default_interval: float, turnaround: float, bytes_per_second: float
+) -> Load:
+    share = wire = round_seconds = 0.0
+    requests = 0
+    intervals: set[float] = set()
+    for server in members:
+        for interval, points in _classes(server, default_interval).items():
+            try:
+                planned = plan(points, max_registers=server.max_registers, max_gap=server.max_gap)
+            except PlanError:
+                continue
+            size = sum(request_bytes(r) for r in planned)
+            each = turnaround / server.in_flight + server.delay
+            seconds = size / bytes_per_second + len(planned) * each
+            requests += len(planned)
+            round_seconds += seconds
+            if interval > 0:
+                intervals.add(interval)
+                share += seconds / interval
+                wire += size / interval
+    available = min(intervals, default=0.0)
+    first = members[0]
+    host = f"[{first.ipaddr}]" if ":" in first.ipaddr else first.ipaddr
+    return Load(
+        connection=f"{host}:{first.port}", devices=tuple(s.alias for s in members), requests=requests,
+        needed=share * available if intervals else round_seconds, available=available, share=share,
+        bytes_per_second=wire, servers=tuple(members),
+    )
+
+
+def _classes(server: ModbusServer, default_interval: float) -> dict[float, list[ModbusPoint]]:
+    """The points of a unit by interval."""
+    classes: dict[float, list[ModbusPoint]] = {}
+    for point in server.points:
+        classes.setdefault(scan_class(point, server, default_interval), []).append(point)
+    return classes
