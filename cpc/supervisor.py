@@ -214,7 +214,8 @@ class Supervisor:
             self._wait(min(left, 0.2))
         for child in children:
             if child.process and child.process.poll() is None:
-                event(_log, logging.WARNING, "did not end when asked, is killed", process=child.command.name)
+                level = logging.DEBUG if child.command.helper else logging.WARNING
+                event(_log, level, "did not end when asked, is killed", process=child.command.name)
                 child.process.kill()
                 child.process.wait()
             child.process = None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from endpoint_config import EndpointFile, Fault, load
+from endpoint_config import EndpointFile, Fault, Partition, check_together, load
 
 from cpc.commandline import plans
 from cpc.commandline.errors import Exit
@@ -31,41 +31,43 @@ class _Report:
 
 def run(args: Namespace) -> int:
     """Check every file, and those that a partition file names; faults and warnings go to stderr by line."""
-    reports = [_examine(file) for file in _with_services(args.file)]
+    reports = {file.file.resolve(): _examine(file) for file in _with_services(args.file)}
+    for report in list(reports.values()):
+        if report.file.partition is not None:
+            _check_services(report.file.partition, reports)
+    found = list(reports.values())
     if args.online:
         from cpc.commandline import online
 
-        for report in reports:
+        for report in found:
             report.faults += online.faults(report.file)
     if args.strict:
-        for report in reports:
+        for report in found:
             report.faults += report.warnings
             report.warnings = []
-    for report in reports:
+    for report in found:
         _complain(report)
     if args.json:
-        print_json({"files": [_as_json(report, plan=args.plan) for report in reports]})
+        print_json({"files": [_as_json(report, plan=args.plan) for report in found]})
     else:
-        for report in reports:
+        for report in found:
             _print(report, plan=args.plan)
-    return Exit.FAULT if any(report.faults for report in reports) else Exit.DONE
+    return Exit.FAULT if any(report.faults for report in found) else Exit.DONE
 
 
 def _with_services(paths: Sequence[Path]) -> list[EndpointFile]:
-    """The files, each partition file followed by the endpoint files that it names; none twice."""
-    files: list[EndpointFile] = []
-    seen: set[Path] = set()
+    """The files, each partition file followed by the endpoint files that it names and that are there; none twice."""
+    files: dict[Path, EndpointFile] = {}
     queue = list(paths)
     while queue:
         path = queue.pop(0)
-        if path.resolve() in seen:
+        if path.resolve() in files:
             continue
-        seen.add(path.resolve())
-        file = load(path)
-        files.append(file)
+        file = files[path.resolve()] = load(path)
         if file.partition is not None:
-            queue[:0] = [named for service in file.partition.services for named in service.files]
-    return files
+            named = [named for service in file.partition.services for named in service.files]
+            queue[:0] = [path for path in named if path.exists()]  # what is missing is a fault of the partition file
+    return list(files.values())
 
 
 def _examine(file: EndpointFile) -> _Report:
@@ -75,6 +77,19 @@ def _examine(file: EndpointFile) -> _Report:
         report.faults += impossible
         report.warnings += plans.feasibility(file)
     return report
+
+
+def _check_services(partition: Partition, reports: Mapping[Path, _Report]) -> None:
+    """What shows only where the files of a service are seen together."""
+    for service in partition.services:
+        members = [report for path in service.files if (report := reports.get(path.resolve())) is not None]
+        for report in members:
+            kind = report.file.kind
+            if kind and kind != service.kind:
+                report.faults.append(Fault(file=report.file.file, line=0, message=(
+                    f"is a file of kind {kind}; {partition.file} needs a file of kind {service.kind} here")))
+        for warning in check_together([report.file for report in members]):
+            next((r for r in members if r.file.file == warning.file), members[0]).warnings.append(warning)
 
 
 def _complain(report: _Report) -> None:

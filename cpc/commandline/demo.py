@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -20,6 +19,7 @@ from cpc.commandline.errors import CommandError, Exit
 from cpc.commandline.init import write_samples
 from cpc.commandline.watch import on_terminal, show
 from cpc.commandline.watch_feed import SegmentFeed
+from cpc.private_folder import private_folder
 
 END_SECONDS = 3.0
 """Longest wait for the partition's end; it takes less than two."""
@@ -34,14 +34,14 @@ def run(args: Namespace) -> int:
     namespace = f"demo{os.getpid()}"
     plain = args.plain or not on_terminal()
     feed = SegmentFeed(lambda: [info.name for info in list_segments(f"{namespace}_")])
-    with _sigterm_ends(), tempfile.TemporaryDirectory(prefix="cpc-demo-") as folder:
-        with _partition(Path(folder), namespace, quiet=not plain) as partition:
+    with _sigterm_ends(), private_folder() as folder:
+        with _partition(folder, namespace, quiet=not plain) as partition:
             with contextlib.suppress(_Ended, KeyboardInterrupt):
                 show(feed, plain=plain, duration=args.duration, go_on=lambda: partition.poll() is None)
             feed.close()
             failed = partition.poll()
         if failed:
-            log = Path(folder) / "log"
+            log = folder / "log"
             raise CommandError((log.read_text() if log.exists() else "") + "cpc demo: the partition did not run; "
                                "its log above says why")
     return Exit.DONE

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import tempfile
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -16,6 +15,7 @@ from cpc import logs, processes
 from cpc.commandline.errors import CommandError, Exit
 from cpc.monitor import Monitor, remove_segments
 from cpc.names import SHARED_MEMORY
+from cpc.private_folder import private_folder
 from cpc.service import Refused, Settings, all_settings, check_files
 from cpc.supervisor import Command, Supervisor
 
@@ -52,8 +52,8 @@ def _endpoint_files(args: Namespace, services: Sequence[Settings]) -> Iterator[d
     if not args.simulate:
         yield {settings.kind: list(settings.files) for settings in services}
         return
-    with tempfile.TemporaryDirectory(prefix="cpc-run-") as folder:
-        yield {settings.kind: [Path(folder) / f"{settings.kind}.xml"] for settings in services}
+    with private_folder() as folder:
+        yield {settings.kind: [folder / f"{settings.kind}.xml"] for settings in services}
 
 
 def _run_processes(args: Namespace, services: Sequence[Settings], files: dict[str, list[Path]]) -> int:

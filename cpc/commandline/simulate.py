@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-import tempfile
 from argparse import Namespace
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from endpoint_config import ModbusServer, OpcUaServer
 from cpc.commandline.errors import CommandError, Exit
 from cpc.commandline.files import load_endpoints
 from cpc.commandline.output import printable, table
+from cpc.private_folder import private_folder
 
 
 def run(args: Namespace) -> int:
@@ -21,9 +21,9 @@ def run(args: Namespace) -> int:
     endpoints = load_endpoints(args.file)
     if endpoints.partition is not None and not (endpoints.modbus or endpoints.opcua):
         raise CommandError(f"{endpoints.partition.file}:0: names no endpoint file; name some in a <service>")
-    with tempfile.TemporaryDirectory(prefix="cpc-simulate-") as folder:
+    with private_folder() as folder:
         try:
-            asyncio.run(_serve(args, endpoints.modbus, endpoints.opcua, Path(folder)))
+            asyncio.run(_serve(args, endpoints.modbus, endpoints.opcua, folder))
         except OSError as error:
             raise CommandError(f"cpc simulate: listen {args.host}:{args.port}: {error.strerror or error}; take a "
                                "free --port (0 = any) on an address of this machine") from error

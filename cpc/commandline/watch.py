@@ -60,16 +60,20 @@ def print_tables(
 ) -> None:
     """A table each `interval` seconds, by the clock and not by pauses, so that it does not drift."""
     view = View(feed)
+    said: list[str] = []
     begin = due = time.monotonic()
     while (duration is None or due - begin < duration) and go_on():
         time.sleep(max(due - time.monotonic(), 0))
         feed.refresh()
         view.update()
         for line in feed.states():
-            complain(line)
+            if line not in said:
+                complain(line)
+        said = feed.states()
         rows = [view.cells(row) for row in view.order.tolist()]
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-        print(f"{stamp}  {view.summary()}\n{table(COLUMNS, rows, right=[VALUE, AGE])}\n", flush=True)
+        if rows:
+            print(f"{stamp}  {view.summary()}\n{table(COLUMNS, rows, right=[VALUE, AGE])}\n", flush=True)
         due = max(due + interval, time.monotonic())
     if duration is not None and go_on():
         time.sleep(max(begin + duration - time.monotonic(), 0))
