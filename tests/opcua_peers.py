@@ -26,13 +26,13 @@ TYPES = ("Boolean", "SByte", "Byte", "Int16", "UInt16", "Int32", "UInt32", "Int6
 POLICIES = ("SecurityPolicyBasic256Sha256", "SecurityPolicyAes128Sha256RsaOaep", "SecurityPolicyAes256Sha256RsaPss")
 
 
-def open62541_program() -> Path:
-    """The compiled server; absent: skip or fail."""
+def open62541_program(name: str = "open62541_server", folder: Path = peers.SOURCES) -> Path:
+    """A compiled program on open62541; absent: skip or fail."""
     root = peers.BUILD / "open62541"
     peers.require((root / "lib").exists(), "open62541 (tools/open62541.sh)")
     lib = root / "lib"
     return peers.compile_c(
-        peers.SOURCES / "open62541_server.c", flags=("-O2", "-Wall", f"-I{root}/root/usr/include"),
+        folder / f"{name}.c", flags=("-O2", "-Wall", f"-I{root}/root/usr/include"),
         link=(f"-L{lib}", f"-Wl,--disable-new-dtags,-rpath,{lib.resolve()}", "-lopen62541",
               "-Wl,--allow-shlib-undefined"),
     )
@@ -46,11 +46,12 @@ class Keys:
 
     @classmethod
     def make(cls, folder: Path, *, server_uri: str = SERVER_URI) -> Keys:
-        """New ones; the server's key as DER too, which mbedTLS reads without a terminator."""
+        """New ones; keys as DER (.key) too, as mbedTLS likes them, certificates as PEM (.crt) too."""
         for name, uri in (("server", server_uri), ("client", CLIENT_URI)):
             identity = make_certificate(application_uri=uri, hosts=["127.0.0.1", "localhost"],
                                         server=name == "server", client=name == "client")
             save(identity, folder / f"{name}.der", folder / f"{name}.pem")
+            (folder / f"{name}.crt").write_bytes(identity.certificate.public_bytes(serialization.Encoding.PEM))
             (folder / f"{name}.key").write_bytes(identity.key.private_bytes(
                 serialization.Encoding.DER, serialization.PrivateFormat.TraditionalOpenSSL,
                 serialization.NoEncryption(),
