@@ -22,9 +22,8 @@ PYTEST_ARGS ?=
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && { echo "$$p"; break; }; done)
 PIP = $(BIN)/python -m pip --disable-pip-version-check --quiet
-PACKAGES := cpc libs config
 
-.PHONY: help demo test check-all lint bench campaign peers constraints clean
+.PHONY: help demo test lint bench campaign peers constraints clean
 
 help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
@@ -63,13 +62,13 @@ ifeq ($(PEERS),yes)
 endif
 
 lint: $(VENV)/.test
-	$(BIN)/ruff check .
-	$(BIN)/mypy libs cpc
-	$(BIN)/lint-imports
-	$(BIN)/pylint $(PACKAGES)
+	@tools/lint $(BIN)
 
-test: $(VENV)/.test peers lint
-	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -q $(PYTEST_ARGS)
+# The tests run also where lint failed, so that one run tells everything; the status is that of both.
+test: $(VENV)/.test peers
+	@tools/lint $(BIN); lint=$$?; \
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal -q --durations 10 $(PYTEST_ARGS) || exit $$?; \
+	[ $$lint = 0 ] || echo "the tests passed, but lint found something: see above the tests"; exit $$lint
 
 campaign: $(VENV)/.test peers
 	$(BIN)/python -m pytest -q --campaign -m campaign --timeout 3600 $(PYTEST_ARGS)

@@ -89,7 +89,7 @@ def test_the_npm_lock_names_no_registry() -> None:
     assert '"resolved"' not in (peers.NODE / "package-lock.json").read_text()
 
 
-@pytest.mark.parametrize("script", [".ci/run", "tools/install-peers"])
+@pytest.mark.parametrize("script", [".ci/run", "tools/install-peers", "tools/lint"])
 def test_scripts_can_be_run(script: str) -> None:
     path = peers.ROOT / script
     assert os.access(path, os.X_OK)
