@@ -242,6 +242,18 @@ def load_manager(settings: Settings) -> Any:
     return manager
 
 
+def refuse_the_impossible(settings: Settings, manager: Any) -> None:
+    """Raise Refused where a connection needs more time than its polls leave it."""
+    if settings.kind != "modbus":
+        return
+    from modbus_tcp_client import feasibility
+
+    impossible = [load for load in feasibility(manager.servers, settings.interval) if load.is_impossible]
+    if impossible:
+        lines = [f"{load.servers[0].file}:{load.servers[0].line}: {load}, or --force" for load in impossible]
+        raise Refused("\n".join(lines))
+
+
 def take_segments(settings: Settings, points: Sequence[Point], stack: ExitStack) -> list[Writer]:
     """The writer of each audience's segment, own segment first; `stack` closes them.
 
@@ -295,6 +307,8 @@ def serve(settings: Settings, stop: Stop, on_ready: Callable[[], None] = lambda:
     Raises ConfigError for a fault in its files, Refused where the segments can't be had or the plan can't be kept.
     """
     manager = load_manager(settings)
+    if not settings.force:
+        refuse_the_impossible(settings, manager)
     points = list(manager.points)
     with ExitStack() as stack:
         writers = take_segments(settings, points, stack)

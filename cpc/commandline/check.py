@@ -8,11 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from endpoint_config import EndpointFile, Fault, Partition, check_together, load
+from endpoint_config import EndpointFile, Fault, Partition, Service, check_together, load
 
 from cpc.commandline import plans
 from cpc.commandline.errors import Exit
 from cpc.commandline.output import complain, plural, print_json
+
+DEFAULT_INTERVAL = 1.0
+"""Seconds between polls where neither an endpoint file nor a partition file gives any."""
 
 
 @dataclass(slots=True)
@@ -20,9 +23,13 @@ class _Report:
     """One file and what was found."""
 
     file: EndpointFile
+    interval: float
+    """Seconds, for points that name none."""
     faults: list[Fault] = field(default_factory=list)
     warnings: list[Fault] = field(default_factory=list)
     requests: list[plans.Planned] = field(default_factory=list)
+    memory: int | None = None
+    """Bytes of the segments; None where not asked for, or not known for faults."""
 
     @property
     def devices(self) -> int:
@@ -31,20 +38,19 @@ class _Report:
 
 def run(args: Namespace) -> int:
     """Check every file, and those that a partition file names; faults and warnings go to stderr by line."""
-    reports = {file.file.resolve(): _examine(file) for file in _with_services(args.file)}
-    for report in list(reports.values()):
+    reports = _load(args.file)
+    found = list(reports.values())
+    for report in found:
+        _examine(report)
+    for report in found:
         if report.file.partition is not None:
             _check_services(report.file.partition, reports)
-    found = list(reports.values())
     if args.online:
-        from cpc.commandline import online
-
-        for report in found:
-            report.faults += online.faults(report.file)
+        _ask_devices(found)
     if args.strict:
-        for report in found:
-            report.faults += report.warnings
-            report.warnings = []
+        _take_warnings_as_faults(found)
+    if args.plan:
+        _add_memory(reports)
     for report in found:
         _complain(report)
     if args.json:
@@ -55,34 +61,34 @@ def run(args: Namespace) -> int:
     return Exit.FAULT if any(report.faults for report in found) else Exit.DONE
 
 
-def _with_services(paths: Sequence[Path]) -> list[EndpointFile]:
-    """The files, each partition file followed by the endpoint files that it names and that are there; none twice."""
-    files: dict[Path, EndpointFile] = {}
-    queue = list(paths)
+def _load(paths: Sequence[Path]) -> dict[Path, _Report]:
+    """The files by resolved path, each partition file followed by the endpoint files that it names; none twice."""
+    reports: dict[Path, _Report] = {}
+    queue = [(path, DEFAULT_INTERVAL) for path in paths]
     while queue:
-        path = queue.pop(0)
-        if path.resolve() in files:
+        path, interval = queue.pop(0)
+        if path.resolve() in reports:
             continue
-        file = files[path.resolve()] = load(path)
+        file = load(path)
+        reports[path.resolve()] = _Report(file, interval, list(file.faults), list(file.warnings))
         if file.partition is not None:
             named = [named for service in file.partition.services for named in service.files]
-            queue[:0] = [path for path in named if path.exists()]  # what is missing is a fault of the partition file
-    return list(files.values())
+            # What is missing is a fault of the partition file already.
+            queue[:0] = [(path, file.partition.interval) for path in named if path.exists()]
+    return reports
 
 
-def _examine(file: EndpointFile) -> _Report:
-    report = _Report(file, list(file.faults), list(file.warnings))
-    if not file.faults:
-        report.requests, impossible = plans.requests(file)
+def _examine(report: _Report) -> None:
+    if not report.faults:
+        report.requests, impossible = plans.requests(report.file)
         report.faults += impossible
-        report.warnings += plans.feasibility(file)
-    return report
+        report.warnings += plans.feasibility(report.file, report.interval)
 
 
 def _check_services(partition: Partition, reports: Mapping[Path, _Report]) -> None:
     """What shows only where the files of a service are seen together."""
     for service in partition.services:
-        members = [report for path in service.files if (report := reports.get(path.resolve())) is not None]
+        members = _members(service, reports)
         for report in members:
             kind = report.file.kind
             if kind and kind != service.kind:
@@ -90,6 +96,40 @@ def _check_services(partition: Partition, reports: Mapping[Path, _Report]) -> No
                     f"is a file of kind {kind}; {partition.file} needs a file of kind {service.kind} here")))
         for warning in check_together([report.file for report in members]):
             next((r for r in members if r.file.file == warning.file), members[0]).warnings.append(warning)
+
+
+def _ask_devices(reports: Sequence[_Report]) -> None:
+    from cpc.commandline import online
+
+    for report in reports:
+        report.faults += online.faults(report.file)
+
+
+def _take_warnings_as_faults(reports: Sequence[_Report]) -> None:
+    for report in reports:
+        report.faults += report.warnings
+        report.warnings = []
+
+
+def _members(service: Service, reports: Mapping[Path, _Report]) -> list[_Report]:
+    return [report for path in service.files if (report := reports.get(path.resolve())) is not None]
+
+
+def _add_memory(reports: Mapping[Path, _Report]) -> None:
+    """Fill in what the segments of each sound file take."""
+    from cpc.commandline.memory import service_bytes
+
+    for report in reports.values():
+        partition = report.file.partition
+        if report.faults:
+            continue
+        if partition is None:
+            report.memory = service_bytes([report.file], report.interval)
+            continue
+        services = [(service, _members(service, reports)) for service in partition.services]
+        if not any(member.faults for _, members in services for member in members):
+            report.memory = sum(service_bytes([m.file for m in members], partition.interval, service)
+                                for service, members in services)
 
 
 def _complain(report: _Report) -> None:
@@ -110,6 +150,7 @@ def _as_json(report: _Report, *, plan: bool) -> dict[str, Any]:
         "warnings": [{"line": f.line, "message": f.message} for f in report.warnings],
     }
     if plan:
+        made["memory"] = report.memory
         made["plan"] = [request.as_json() for request in report.requests]
     return made
 
@@ -128,3 +169,5 @@ def _print(report: _Report, *, plan: bool) -> None:
     if plan:
         for request in report.requests:
             print(f"  {request}")
+        if report.memory is not None:
+            print(f"  shared memory: {report.memory / (1 << 20):.1f} MiB")

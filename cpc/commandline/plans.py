@@ -93,6 +93,8 @@ def _by_interval(
 
 def feasibility(file: EndpointFile, default_interval: float = 1.0) -> list[Fault]:
     """Warnings for connections that can't be polled in the time given, or hardly."""
+    if not file.modbus:
+        return []
     from modbus_tcp_client import feasibility as loads
 
     return [

@@ -8,7 +8,7 @@
 from process_image import quality
 from process_image.changes import Changes, Cursor
 from process_image.cleaning import Cleaned, clean, unlink
-from process_image.creating import create
+from process_image.creating import create, segment_bytes
 from process_image.errors import (
     ForeignObject,
     ImageError,
@@ -37,5 +37,5 @@ __all__ = [
     "ForeignObject", "Image", "ImageError", "LayoutMismatch", "LeaseHeld", "NoRoom", "NotPermitted", "NotReady",
     "Pin", "Point", "Sample", "SegmentInfo", "SegmentNotFound", "Snapshot", "UnsupportedMachine", "Writer",
     "WriterClosed", "arrange", "attach", "clean", "create", "describe", "is_bad", "is_good", "is_uncertain",
-    "list_segments", "pinned_bytes", "pins", "quality", "quality_name", "unlink",
+    "list_segments", "pinned_bytes", "pins", "quality", "quality_name", "segment_bytes", "unlink",
 ]

@@ -76,6 +76,14 @@ def create(name: str, points: Iterable[PointLike], *, semaphore: Any = None, mod
     return writer
 
 
+def segment_bytes(points: Iterable[PointLike], *, journal_entries: int = JOURNAL_ENTRIES,
+                  long_bytes: int = LONG_BYTES) -> int:
+    """Bytes of shared memory that `create` would take for these points; ValueError as there."""
+    plan = make_plan(points, journal_entries=journal_entries, long_bytes=long_bytes, stale_after=STALE_AFTER,
+                     grace=GRACE)
+    return plan.header.total_size
+
+
 @dataclass(slots=True)
 class _Old:
     """An object that is there already: `memory` None where its layout is not ours to read, or given to the writer."""

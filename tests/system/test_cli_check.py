@@ -6,7 +6,7 @@ import json
 
 import pytest
 from peers import free_port
-from plant import cpc, modbus_file, opcua_file, running
+from plant import SHM, cpc, modbus_file, opcua_file, running
 
 
 def check(*args) -> dict:
@@ -62,6 +62,35 @@ def test_the_plan_shows_every_request_with_its_points(tmp_path):
     assert made["requests"] == 2
     assert made["plan"][1]["points"] == [f"M{i}" for i in range(125, 130)]
     assert "A: default interval: Read Holding Registers 125..129 (5): M125" in cpc("check", file, "--plan").stdout
+
+
+def test_the_plan_tells_the_shared_memory_that_a_run_would_take(tmp_path, shm_prefix):
+    modbus_file(tmp_path / "m.xml", devices=["A"])
+    opcua_file(tmp_path / "o.xml")
+    config = tmp_path / "partition.xml"
+    config.write_text(f"<partition><namespace>{shm_prefix}</namespace><service kind='modbus'><file>m.xml</file>"
+                      "<journal_entries>1000</journal_entries><audience name='x'><include>A/M1</include></audience>"
+                      "</service><service kind='opcua'><file>o.xml</file></service></partition>")
+    told = check(config, "--plan")["files"][0]["memory"]
+    with running("run", "--config", config, ready="running service=opcua") as run:
+        run.wait_for("running service=modbus")
+        taken = sum(p.stat().st_size for p in SHM.glob(f"{shm_prefix}*_shm*") if p.suffix != ".lease")
+    assert told == taken
+
+
+def test_a_poll_that_does_not_fit_is_warned_of_and_not_run_unless_forced(tmp_path, shm_prefix):
+    file = modbus_file(tmp_path / "m.xml", devices=["A"], points=500)
+    text = file.read_text().replace("</endpoints></server>", "</endpoints><interval>0.001</interval></server>")
+    file.write_text(text)
+    made = check(file)
+    assert made["status"] == 0
+    assert any("of every" in warning["message"] for warning in made["files"][0]["warnings"])
+    done = cpc("run", "--modbus", file, "--namespace", shm_prefix)
+    assert done.returncode == 1
+    assert f"{file}:3: " in done.stderr
+    assert "--force" in done.stderr
+    with running("run", "--modbus", file, "--namespace", shm_prefix, "--force", ready="running service=modbus"):
+        pass
 
 
 def test_a_partition_file_brings_its_endpoint_files(tmp_path):
