@@ -2,14 +2,15 @@
  *
  * The writer publishes each block whole with one number as value and raw bits of every record, rising from publish to
  * publish; sequences within a block rise together. Also follows the journal: sequences of a point must rise.
- * Prints "snapshots torn backwards attachments changes lost disorder"; exit 1 when something was wrong.
+ * Prints a JSON object of counts; exit 1 when something was wrong.
  * With MARK (a file) it goes on until that file is gone, and waits for publishes in between.
  */
 #define PROCESS_IMAGE_IMPLEMENTATION
 #include "process_image.h"
 
 typedef struct {
-    uint64_t snapshots, torn, backwards, changes, lost, disorder, epoch;
+    uint64_t snapshots, torn, backwards, changes, lost, disorder, epoch, stuck;
+    double highest;     /* number seen in a record that is not Bad */
     double *last;       /* for each block, the highest number seen while not Bad */
     uint32_t *sequence; /* for each point, of its last journal entry; 0 = none yet */
 } account;
@@ -44,6 +45,7 @@ static void check(account *a, const pi_image *image, const pi_snapshot *s) {
         if (first->quality >> 31) continue;
         if (first->value < a->last[b]) a->backwards++;
         a->last[b] = first->value;
+        if (first->value > a->highest) a->highest = first->value;
     }
 }
 
@@ -70,19 +72,33 @@ int main(int count, char **arguments) {
     if (count < 3 || pi_attach(arguments[1], &image, NULL, 0) != PI_OK) return 2;
     double until = seconds_now() + strtod(arguments[2], NULL);
     const char *mark = count > 3 ? arguments[3] : NULL;
-    uint64_t stuck = 0;
+    if (mark) {
+        char ready[4096];
+        snprintf(ready, sizeof ready, "%s.c", mark);
+        close(open(ready, O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    }
+    double last = seconds_now(), longest = 0;
     while (seconds_now() < until && (!mark || access(mark, F_OK) == 0)) {
         if (mark) pi_wait(image, 20000000);
         if (pi_take(image, &snapshot) != PI_OK) {
-            stuck++;
+            a.stuck++;
             continue;
         }
         begin_epoch(&a, image);
         check(&a, image, &snapshot);
         check_changes(&a, image, &cursor, &batch);
+        double now = seconds_now();
+        if (now - last > longest) longest = now - last;
+        last = now;
     }
-    printf("%" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 " %" PRIu64 "\n", a.snapshots,
-           a.torn, a.backwards, pi_attachments(image), a.changes, a.lost, a.disorder, stuck);
+    if (pi_take(image, &snapshot) == PI_OK) {
+        begin_epoch(&a, image);
+        check(&a, image, &snapshot);
+    }
+    printf("{\"snapshots\": %" PRIu64 ", \"torn\": %" PRIu64 ", \"backwards\": %" PRIu64 ", \"epochs\": %" PRIu64
+           ", \"changes\": %" PRIu64 ", \"lost\": %" PRIu64 ", \"disorder\": %" PRIu64 ", \"stuck\": %" PRIu64
+           ", \"highest\": %.17g, \"longest_turn\": %.3f}\n", a.snapshots, a.torn, a.backwards, pi_attachments(image),
+           a.changes, a.lost, a.disorder, a.stuck, a.highest, longest);
     pi_detach(image);
     pi_snapshot_free(&snapshot);
     pi_changes_free(&batch);

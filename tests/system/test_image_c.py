@@ -440,5 +440,5 @@ def test_c_numbers_are_never_torn_by_a_fast_writer(shm_name: str) -> None:
             writer.publish()
         output = reader.communicate(timeout=10)[0]
         assert reader.returncode == 0, output
-        snapshots, torn = (int(word) for word in output.split()[:2])
-        assert (snapshots > 100, torn) == (True, 0)
+        seen = json.loads(output)
+        assert (seen["snapshots"] > 100, seen["torn"], seen["backwards"], seen["disorder"]) == (True, 0, 0, 0)
