@@ -14,6 +14,7 @@ MAKEFLAGS += --no-builtin-rules
 VENV := .venv
 BIN := $(VENV)/bin
 DURATION ?=
+NAME ?=
 JOBS ?= 2
 PEERS ?= yes
 PYTEST_ARGS ?=
@@ -29,7 +30,7 @@ help:
 	@sed -n 's/^# \(make .*\)/\1/p' Makefile
 	@printf '%s\n' \
 	  'make lint                ruff, mypy, import directions, duplicated logic' \
-	  'make bench               the benchmarks that need no peers: cpc bench' \
+	  'make bench               every benchmark, or one: make bench NAME=image' \
 	  'make campaign            the long form of the fault campaigns (minutes)' \
 	  'make peers               bring the programs that the tests talk to' \
 	  'make constraints         write constraints.txt from the newest versions in range' \
@@ -74,7 +75,8 @@ campaign: $(VENV)/.test peers
 	$(BIN)/python -m pytest -q --campaign -m campaign --timeout 3600 $(PYTEST_ARGS)
 
 bench: $(VENV)/.test peers
-	@exec $(BIN)/cpc bench
+	@status=0; for name in $(or $(NAME),$$($(BIN)/cpc bench)); do \
+	  echo "== $$name"; $(BIN)/cpc bench "$$name" || status=1; done; exit $$status
 
 # A fresh environment without constraints shows what the ranges allow today; look at the difference, then run the tests.
 REQUIREMENTS := import configparser as c; f = c.ConfigParser(); f.read("setup.cfg"); e = f["options.extras_require"]; \
