@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,3 +50,19 @@ def load_endpoints(paths: Sequence[Path]) -> Endpoints:
         )
     except ConfigError as error:
         raise CommandError(str(error)) from error
+
+
+def deliver(command: str, content: bytes, output: Path | None) -> None:
+    """Write what a command made: into a file, whole or not at all, or to stdout."""
+    if output is None:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+        return
+    temporary = output.with_name(f".{output.name}.{os.getpid()}.new")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(output)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise CommandError(f"cpc {command}: {output}: can't be written: {error.strerror or error}; take a path in a "
+                           "folder that can be written") from error

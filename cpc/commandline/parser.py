@@ -29,7 +29,8 @@ def build() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"cpc {__version__}")
     parser.add_argument("--debug", action="store_true", default=False, help="show a traceback where cpc itself fails")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", parser_class=_Parser)
-    for add in (_check, _run, _read, _segments, _watch, _simulate, _init, _health, _demo, _certs, _bench, _completion):
+    for add in (_check, _run, _read, _segments, _watch, _simulate, _init, _import, _export, _health, _demo, _certs,
+                _bench, _completion):
         add(commands)
     return parser
 
@@ -177,6 +178,21 @@ def _init(commands: Commands) -> None:
     parser = _command(commands, "init", "write sample files into a folder, to begin with")
     parser.add_argument("folder", metavar="DIR", type=Path)
     parser.add_argument("--force", action="store_true", help="overwrite files that are there")
+
+
+def _import(commands: Commands) -> None:
+    parser = _command(commands, "import", "make a Modbus endpoint file of a point table", module="import_table")
+    parser.add_argument("file", metavar="FILE.csv", type=Path)
+    parser.add_argument("-o", "--output", metavar="FILE.xml", type=Path,
+                        help="endpoint file to write, over one that is there (default: print it)")
+
+
+def _export(commands: Commands) -> None:
+    parser = _command(commands, "export", "make a point table of Modbus endpoint files", module="export_table")
+    _files(parser, "file", "Modbus endpoint file")
+    parser.add_argument("--csv", action="store_true", help="as comma-separated values, the one form there is")
+    parser.add_argument("-o", "--output", metavar="FILE.csv", type=Path,
+                        help="table to write, over one that is there (default: print it)")
 
 
 def _health(commands: Commands) -> None:
