@@ -15,6 +15,7 @@ from process_image.layout import RECORD, SLOTS, STATE_NAMES, State, Word, stamp
 from process_image.memory import Memory, Words
 from process_image.planning import derive
 from process_image.schema import decode
+from process_image.shapes import parts, runs, shapes_of
 from process_image.snapshot import Snapshot
 
 _LAST: Final = np.uint64(SLOTS - 1)
@@ -59,8 +60,15 @@ class Attached:
             raise LayoutMismatch(f"{memory.name}: tables and schema contradict each other; the object is damaged")
         self.points, self.blocks, self.index = points, blocks, plan.index
         self.block_of, self.text_places = plan.block_of, plan.text_places
-        self._record_edges, self._text_edges = plan.record_edges, plan.text_edges
+        self._plan = plan
         self._all = np.arange(header.blocks)
+        self._shapes = shapes_of(memory, plan)
+        self._ends = np.array([shape.last for shape in self._shapes], np.intp)
+
+    def close(self) -> None:
+        """Unmap the object."""
+        self._shapes.clear()
+        self.memory.close()
 
     @property
     def epoch(self) -> int:
@@ -171,10 +179,18 @@ class Attached:
 
     def _copy_blocks(self, index: npt.NDArray[np.intp], slot: npt.NDArray[np.intp], records: Words,
                      texts: Words) -> None:
-        memory, edges, text_edges = self.memory, self._record_edges, self._text_edges
-        cuts = np.flatnonzero((np.diff(index) != 1) | (np.diff(slot) != 0)) + 1
-        starts = [0, *cuts.tolist()]
-        for a, b in zip(starts, [*cuts.tolist(), len(index)], strict=True):
+        """Copy some blocks from their slots: stretches of neighbours one by one, else all blocks of a shape at once."""
+        memory, edges, text_edges = self.memory, self._plan.record_edges, self._plan.text_edges
+        stretches = runs(index, slot)
+        if stretches is None:
+            for number, part in parts(self._shapes, self._ends, index):
+                shape = self._shapes[number]
+                local = index[part] - shape.first
+                shape.own(records)[local] = shape.records[slot[part], local]
+                if shape.has_text:
+                    shape.own_texts(texts)[local] = shape.texts[slot[part], local]
+            return
+        for a, b in stretches:
             first, last, number = index[a], index[b - 1] + 1, slot[a]
             start, end = edges[first], edges[last]
             records[start:end] = memory.records[number, start:end]

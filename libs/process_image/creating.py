@@ -44,8 +44,10 @@ def create(name: str, points: Iterable[PointLike], *, semaphore: Any = None, mod
     are Bad (BadWaitingForInitialData) until published. `semaphore` is the name of the guarding semaphore (made if it
     is not there), a posix_ipc.Semaphore, or None. `group` and `mode` say who may read. Times are in seconds.
 
-    Raises LeaseHeld, NotPermitted, NoRoom, ForeignObject, ValueError (points, names).
+    Raises LeaseHeld, NotPermitted, NoRoom, ForeignObject, UnsupportedMachine, ValueError (points, names).
     """
+    fences.require()
+    futex.require()
     bare = objects.check_name(name)
     plan = make_plan(points, journal_entries=journal_entries, long_bytes=long_bytes, stale_after=stale_after,
                      grace=grace)

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ctypes
 import platform
+import sys
 from collections.abc import Callable
 
 from process_image.errors import UnsupportedMachine
@@ -46,5 +47,10 @@ try:
     release, acquire = make(platform.machine())
 except UnsupportedMachine:
     release = acquire = _refuse
-IS_FREE = release is _nothing
-"""Whether the calls may be left out."""
+
+
+def require() -> None:
+    """Raise UnsupportedMachine, with what is missing, where coherent reading and writing can't be promised."""
+    if sys.maxsize < 1 << 32:
+        raise UnsupportedMachine("a 32-bit Python can't store a u64 at once; install a 64-bit one")
+    make(platform.machine())

@@ -6,7 +6,6 @@ many scattered blocks, blocks of equal shape are handled by one indexed copy for
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -18,10 +17,9 @@ from process_image import fences, stops
 from process_image.layout import COMPARED_WORDS, RECORD, RECORD_WORDS, SLOTS
 from process_image.memory import Memory, Words
 from process_image.planning import Plan
+from process_image.shapes import Shape, parts, runs, shapes_of
 
 Rows = npt.NDArray[np.intp]
-MAX_RUNS: Final = 12
-"""Up to so many runs are copied one by one; an indexed copy has a higher fixed cost."""
 _LAST: Final = np.uint64(SLOTS - 1)
 _TWO: Final = np.uint64(2)
 _ONE: Final = np.uint64(1)
@@ -29,33 +27,18 @@ _ONE: Final = np.uint64(1)
 
 @dataclass(slots=True)
 class _Piece:
-    """Blocks copied together: a run (`blocks` None) or indexed blocks of one shape."""
+    """Blocks copied together: a stretch of neighbours at one slot (`shape` None), or scattered blocks of one shape."""
 
     rows: slice | Rows
-    records: tuple[Any, ...]
-    """Index into the group's or the whole image's record words, without the slot."""
-    texts: tuple[Any, ...] | None
+    part: Any
+    """Which words of a plane, or which blocks of the shape."""
+    texts: Any
+    """The same for texts; None where there are none."""
     latest: Any
     """Slot number(s) of the latest generation."""
-    group: _Group | None
-
-
-class _Group:
-    """Neighbouring blocks of one shape, seen as a matrix: slot, block, words."""
-
-    def __init__(self, stage: Stage, first: int, last: int) -> None:
-        starts, texts = stage.record_edges, stage.text_edges
-        self.first, self.last = first, last
-        self.count = int(starts[first + 1] - starts[first]) // RECORD_WORDS
-        records, text = slice(starts[first], starts[last]), slice(texts[first], texts[last])
-        blocks = last - first
-        self.records = stage.memory.records[:, records].reshape(SLOTS, blocks, -1)
-        self.staged = stage.words[records].reshape(blocks, -1)
-        self.has_text = bool(texts[last] > texts[first])
-        if self.has_text:
-            self.texts = stage.memory.texts[:, text].reshape(SLOTS, blocks, -1)
-            self.staged_texts = stage.texts[text].reshape(blocks, -1)
-        assert np.may_share_memory(self.records, stage.memory.bytes), "a copy would never reach the segment"
+    shape: Shape | None = None
+    staged: tuple[Words, Words] | None = None
+    """Private records and texts of the shape's blocks."""
 
 
 class Stage:
@@ -74,60 +57,50 @@ class Stage:
         self._pitch = memory.sequence.shape[1]
         self._sequence = memory.sequence.reshape(-1)
         self._published = memory.published.reshape(-1)
+        self._generation_word = header.generation_offset >> 3
+        self._sequence_word, self._published_word = header.sequence_offset >> 3, header.published_offset >> 3
         self._differs = np.empty(len(self.words), np.bool_)
         pattern = np.zeros((header.points, RECORD_WORDS), np.bool_)
         pattern[:, COMPARED_WORDS] = True
         self._pattern = pattern.reshape(-1)
         self._singles: dict[int, _Piece] = {}
-        self._groups = self._make_groups()
-        self._group_ends = np.array([g.last for g in self._groups], np.intp)
-
-    def _make_groups(self) -> list[_Group]:
-        shapes = np.column_stack((np.diff(self.record_edges), np.diff(self.text_edges)))
-        cuts = np.flatnonzero((np.diff(shapes, axis=0) != 0).any(axis=1)) + 1
-        edges = [0, *cuts.tolist(), len(shapes)]
-        return [_Group(self, a, b) for a, b in itertools.pairwise(edges)]
+        self._shapes = shapes_of(memory, plan)
+        self._staged = [(shape.own(self.words), shape.own_texts(self.texts)) for shape in self._shapes]
+        self._ends = np.array([shape.last for shape in self._shapes], np.intp)
 
     def pieces(self, index: Rows) -> list[_Piece]:
         """How the blocks of a strictly rising `index` are to be copied."""
         if len(index) == 1:
             return [self._single(int(index[0]))]
         latest = self.generation[index] & _LAST
-        cuts = np.flatnonzero((np.diff(index) != 1) | (np.diff(latest) != 0)) + 1
-        if len(cuts) < MAX_RUNS:
-            edges = [0, *cuts.tolist(), len(index)]
-            return [self._run(int(index[a]), int(index[b - 1]) + 1, int(latest[a]))
-                    for a, b in itertools.pairwise(edges)]
-        borders = np.searchsorted(index, self._group_ends)
-        made, start = [], 0
-        for group, end in zip(self._groups, borders.tolist(), strict=True):
-            if end > start:
-                made.append(self._indexed(group, index[start:end], latest[start:end]))
-                start = end
-        return made
+        stretches = runs(index, latest)
+        if stretches is not None:
+            return [self._run(int(index[a]), int(index[b - 1]) + 1, int(latest[a])) for a, b in stretches]
+        return [self._indexed(number, index[part], latest[part])
+                for number, part in parts(self._shapes, self._ends, index)]
 
     def _single(self, block: int) -> _Piece:
         """The piece of one block, kept: publishing one block is what happens most."""
         piece = self._singles.get(block)
         if piece is None:
             piece = self._singles[block] = self._run(block, block + 1, 0)
-        piece.latest = int(self.generation[block]) & (SLOTS - 1)
+        piece.latest = self.generation.item(block) & (SLOTS - 1)
         return piece
 
     def _run(self, first: int, last: int, latest: int) -> _Piece:
         texts = self.text_edges[first], self.text_edges[last]
         return _Piece(
             rows=slice(int(self.starts[first]), int(self.starts[last])),
-            records=(slice(int(self.record_edges[first]), int(self.record_edges[last])),),
-            texts=(slice(int(texts[0]), int(texts[1])),) if texts[1] > texts[0] else None,
-            latest=latest, group=None,
+            part=slice(int(self.record_edges[first]), int(self.record_edges[last])),
+            texts=slice(int(texts[0]), int(texts[1])) if texts[1] > texts[0] else None, latest=latest,
         )
 
-    def _indexed(self, group: _Group, index: Rows, latest: Words) -> _Piece:
-        local = index - group.first
-        rows = (self.starts[index][:, None] + np.arange(group.count)).reshape(-1)
-        return _Piece(rows=rows, records=(local,), texts=(local,) if group.has_text else None,
-                      latest=latest.astype(np.intp), group=group)
+    def _indexed(self, number: int, index: Rows, latest: Words) -> _Piece:
+        shape = self._shapes[number]
+        local = index - shape.first
+        rows = (self.starts[index][:, None] + np.arange(shape.count)).reshape(-1)
+        return _Piece(rows=rows, part=local, texts=local if shape.has_text else None, latest=latest.astype(np.intp),
+                      shape=shape, staged=self._staged[number])
 
     def detect(self, pieces: Sequence[_Piece]) -> list[slice | Rows]:
         """Rows whose value, raw bits or quality differ from what was published last; their sequences go up by one.
@@ -142,12 +115,12 @@ class Stage:
         return found
 
     def _detect_one(self, piece: _Piece) -> slice | Rows | None:
-        if piece.group is None:
-            current = self.words[piece.records[0]]
-            previous = self.memory.records[piece.latest, piece.records[0]]
+        if piece.shape is None or piece.staged is None:
+            current = self.words[piece.part]
+            previous = self.memory.records[piece.latest, piece.part]
         else:
-            current = piece.group.staged[piece.records[0]].reshape(-1)
-            previous = piece.group.records[piece.latest, piece.records[0]].reshape(-1)
+            current = piece.staged[0][piece.part].reshape(-1)
+            previous = piece.shape.records[piece.latest, piece.part].reshape(-1)
         differs = np.not_equal(current, previous, out=self._differs[: len(current)])
         np.logical_and(differs, self._pattern[: len(current)], out=differs)
         if not np.logical_or.reduce(differs):
@@ -219,16 +192,16 @@ class Stage:
 
     def _fill_one(self, piece: _Piece, block: int, now: int) -> None:
         """The same for one block, without arrays of one element."""
-        header, words, release, hook = self.memory.header, self.memory.words, fences.release, stops.hook
-        generation = int(self.generation[block]) + 1
+        words, release, hook = self.memory.words, fences.release, stops.hook
+        generation = self.generation.item(block) + 1
         place = (generation & (SLOTS - 1)) * self._pitch + block
-        sequence = (header.sequence_offset >> 3) + place
+        sequence = self._sequence_word + place
         words[sequence] = 2 * generation - 1
         release()
         if hook is not None:
             hook("publish.odd")
         self._copy((piece,), hook)
-        words[(header.published_offset >> 3) + place] = now
+        words[self._published_word + place] = now
         if hook is not None:
             hook("publish.copied")
         release()
@@ -236,7 +209,7 @@ class Stage:
         release()
         if hook is not None:
             hook("publish.even")
-        words[(header.generation_offset >> 3) + block] = generation
+        words[self._generation_word + block] = generation
         self.generation[block] = generation
         if hook is not None:
             hook("publish.generation")
@@ -244,21 +217,19 @@ class Stage:
     def _copy(self, pieces: Sequence[_Piece], hook: Callable[[str], None] | None) -> None:
         memory = self.memory
         for piece in pieces:
-            slot = (piece.latest + 1) % SLOTS
-            part, group = piece.records[0], piece.group
-            if group is None:
-                memory.records[slot, part] = self.words[part]
+            slot, shape, staged = (piece.latest + 1) % SLOTS, piece.shape, piece.staged
+            if shape is None or staged is None:
+                memory.records[slot, piece.part] = self.words[piece.part]
             else:
-                group.records[slot, part] = group.staged[part]
+                shape.records[slot, piece.part] = staged[0][piece.part]
             if hook is not None:
                 hook("publish.half")
             if piece.texts is None:
                 continue
-            text = piece.texts[0]
-            if group is None:
-                memory.texts[slot, text] = self.texts[text]
+            if shape is None or staged is None:
+                memory.texts[slot, piece.texts] = self.texts[piece.texts]
             else:
-                group.texts[slot, text] = group.staged_texts[text]
+                shape.texts[slot, piece.texts] = staged[1][piece.texts]
 
 
 def _global(rows: slice | Rows, local: Rows) -> Rows:

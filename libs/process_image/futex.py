@@ -30,7 +30,8 @@ _wake.argtypes = [ctypes.c_long, ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ct
                   ctypes.c_uint32]
 
 
-def _call_number() -> int:
+def require() -> int:
+    """Number of the futex call; UnsupportedMachine where it is not known."""
     if _number is None:
         raise UnsupportedMachine(f"the futex call of the machine {platform.machine()!r} is not known")
     return _number
@@ -43,7 +44,7 @@ def wait(address: int, expected: int, timeout: float) -> bool:
     """
     seconds, part = divmod(max(timeout, 0.0), 1.0)
     limit = _Timespec(int(seconds), int(part * 1e9))
-    if _wait(_call_number(), address, _FUTEX_WAIT, expected, ctypes.byref(limit), None, 0) == 0:
+    if _wait(require(), address, _FUTEX_WAIT, expected, ctypes.byref(limit), None, 0) == 0:
         return True
     code = ctypes.get_errno()
     if code in (errno.EAGAIN, errno.EINTR):
@@ -55,4 +56,4 @@ def wait(address: int, expected: int, timeout: float) -> bool:
 
 def wake(address: int, count: int) -> int:
     """Wake at most `count` waiters; returns how many were woken."""
-    return int(_wake(_call_number(), address, _FUTEX_WAKE, count, None, None, 0))
+    return int(_wake(require(), address, _FUTEX_WAKE, count, None, None, 0))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Final
 
-from process_image import futex, objects
+from process_image import fences, futex, objects
 from process_image.attached import Attached
 from process_image.changes import Changes, Cursor, read_changes
 from process_image.errors import ImageError, LayoutMismatch, NotReady, SegmentNotFound
@@ -152,7 +152,7 @@ class Image:
         except LayoutMismatch:
             return  # not (or no longer) for this reader: what it has stays, and is stale
         if attached.memory.identity == self._now.memory.identity or attached.epoch == self._now.epoch:
-            attached.memory.close()
+            attached.close()
             return
         self._switch(attached)
 
@@ -161,14 +161,14 @@ class Image:
         if self._uses_journal:
             self._before = self._now  # its journal is finished first
         else:
-            self._now.memory.close()
+            self._now.close()
         self._now = attached
         self.attachments += 1
         self._seen = 0  # whatever the new object holds is new
 
     def _drop_before(self) -> None:
         if self._before is not None:
-            self._before.memory.close()
+            self._before.close()
             self._before = None
 
     def close(self) -> None:
@@ -176,7 +176,7 @@ class Image:
         if not self._closed:
             self._closed = True
             self._drop_before()
-            self._now.memory.close()
+            self._now.close()
 
     def __enter__(self) -> Image:
         """The image itself."""
@@ -198,6 +198,8 @@ def attach(name: str, *, timeout: float = 0.05) -> Image:
     Raises SegmentNotFound, LayoutMismatch (ForeignObject where it is no process image), NotPermitted, or NotReady
     when its writer is still starting, or leaving, after `timeout` seconds.
     """
+    fences.require()
+    futex.require()
     bare = objects.check_name(name)
     until = time.monotonic() + timeout
     while True:

@@ -22,6 +22,7 @@ from process_image.lease import Lease
 from process_image.memory import Memory
 from process_image.planning import Plan
 from process_image.quality import BAD_WAITING_FOR_INITIAL_DATA, GOOD
+from process_image.takeover import take_over
 
 WAKE_PAUSE: Final = 1_000_000
 """Least time between two wake calls, ns."""
@@ -45,13 +46,13 @@ class Writer:
         self.counters = Counters()
         self._memory, self._lease, self._stage = memory, lease, stage
         self.records: npt.NDArray[np.void] = stage.records
-        self._places, self._block_of = plan.text_places, plan.block_of
+        self._places, self._block_of, self._tables = plan.text_places, plan.block_of, plan.tables
         self._text_bytes = stage.texts.view(np.uint8)
         self._journal = Journal(memory, self._text_bytes, self._places)
         self._all = np.arange(len(plan.blocks))
         self._changed_texts: set[int] = set()
         self._rule = SemaphoreRule(None, self.counters, repair_after=repair_after, bound=bound)
-        self._owns_semaphore = False
+        self._owns_semaphore = self._interrupted = False
         self._gid = gid
         self._wake_after = 0
         self._pending = False
@@ -98,7 +99,10 @@ class Writer:
     def semaphore(self, value: Any) -> None:
         if value is self._rule.guard and value is not None:  # None also clears the name that a dead writer left
             return
+        before = self._rule.guard
         self._rule.guard, self._owns_semaphore = semaphore.open_guard(value, gid=self._gid)
+        if isinstance(before, semaphore.NamedSemaphore):
+            before.close()
         raw = (self._rule.guard.name if self._rule.guard is not None else "").encode()[: SEMAPHORE_NAME_SIZE - 1]
         part = self._live().bytes[SEMAPHORE_NAME_OFFSET : SEMAPHORE_NAME_OFFSET + SEMAPHORE_NAME_SIZE]
         part[:] = np.frombuffer(raw.ljust(SEMAPHORE_NAME_SIZE, b"\0"), np.uint8)
@@ -165,7 +169,11 @@ class Writer:
                 memory.words[Word.SEMAPHORE_HELD >> 3] = 1
             if stops.hook is not None:
                 stops.hook("publish.semaphore")
+            if self._interrupted:
+                self._mend()
+            self._interrupted = True
             changed = self._publish(index, next_due, now)
+            self._interrupted = False
         finally:
             if held:
                 self._rule.leave()
@@ -186,6 +194,20 @@ class Writer:
             self._memory.next_due[index] = next_due
         self._count(changed, now)
         return changed
+
+    def _mend(self) -> None:
+        """After an exception inside a publish (a signal handler's): bring segment and journal to one state again.
+
+        It is a take-over from oneself: what is whole is kept, and generations go on behind all that were used. The
+        staged values stay as they are, to be published next.
+        """
+        stage, memory = self._stage, self._memory
+        records, texts = stage.words.copy(), stage.texts.copy()
+        take_over(memory, stage, self._tables)
+        self._journal = Journal(memory, self._text_bytes, self._places)
+        stage.fill(stage.pieces(self._all), self._all, time.monotonic_ns())
+        stage.words[:], stage.texts[:] = records, texts
+        self._changed_texts.update(np.flatnonzero(self._places >= 0).tolist())
 
     def _add_texts(self, index: npt.NDArray[np.intp], found: list[Any]) -> list[Any]:
         """Rows whose text changed and nothing else: their sequence goes up as well."""
