@@ -42,12 +42,6 @@ CHUNK_OVERHEAD, HEADER_BYTES = 256, 512
 """Bytes kept free in each chunk for headers, padding and signature, and in each request for its header."""
 PRODUCT_URI = "urn:cpc-partition"
 
-_HELLO: Any = ua.MessageType.Hello
-_BAD_SIGNATURE: tuple[type[Exception], ...] = (InvalidSignature, vars(uacrypto)["InvalidSignature"])
-
-T = TypeVar("T")
-Answer = asyncio.Future[bytes]
-
 _CLASSES: dict[str, Any] = {
     "Basic128Rsa15": security_policies.SecurityPolicyBasic128Rsa15,
     "Basic256": security_policies.SecurityPolicyBasic256,
@@ -55,6 +49,11 @@ _CLASSES: dict[str, Any] = {
     "Aes128_Sha256_RsaOaep": security_policies.SecurityPolicyAes128Sha256RsaOaep,
     "Aes256_Sha256_RsaPss": security_policies.SecurityPolicyAes256Sha256RsaPss,
 }
+_HELLO: Any = ua.MessageType.Hello
+_BAD_SIGNATURE: tuple[type[Exception], ...] = (InvalidSignature, vars(uacrypto)["InvalidSignature"])
+
+T = TypeVar("T")
+Answer = asyncio.Future[bytes]
 
 
 class Channel:

@@ -158,7 +158,8 @@ def reading(columns: Columns) -> Reading:
     code = int(layout.codes[0])
     wire = Wire(code & 0x3F) if code & 0x3F <= 25 else Wire.BYTESTRING
     ticks = int(columns.ticks[0])
-    source = (ticks - EPOCH_TICKS) * 100 + min(int(columns.picoseconds[0]), 9_999) // 100 if ticks > 0 else 0
+    picoseconds = 0 if columns.picoseconds is None else min(int(columns.picoseconds[0]), 9_999)
+    source = (ticks - EPOCH_TICKS) * 100 + picoseconds // 100 if ticks > 0 else 0
     payload = columns.body[layout.value_at[0] : layout.value_end[0]]
     return Reading(
         value=None if code & IS_ARRAY else _value(wire, payload, columns),

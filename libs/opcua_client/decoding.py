@@ -59,21 +59,30 @@ class Layout:
     """Where everything lies in an answer; reusable while the guarded bytes are the same."""
 
     size: int
-    """Bytes of the whole body."""
+    """Bytes of the whole body; what is absent is said to lie there, in the zeros of the padding."""
     results_at: int
     """Where the first DataValue begins."""
     codes: npt.NDArray[np.uint8]
     """The Variant's encoding byte of each value, 0 where there is no value."""
     value_at: npt.NDArray[np.intp]
-    """Where the payload begins; `size` (zeros) where there is none."""
+    """Where the payload begins."""
     value_end: npt.NDArray[np.intp]
     """Where it ends."""
     status_at: npt.NDArray[np.intp]
-    source_at: npt.NDArray[np.intp]
-    source_pico_at: npt.NDArray[np.intp]
+    time_at: npt.NDArray[np.intp]
+    """The source timestamp, where there is none the server's."""
+    pico_at: npt.NDArray[np.intp]
+    """Picoseconds of the same."""
     server_at: npt.NDArray[np.intp]
     server_pico_at: npt.NDArray[np.intp]
+    has_status: bool
+    has_pico: bool
+    """Whether any value has one."""
+    pair_at: npt.NDArray[np.intp]
+    """Guarded pairs: mask and encoding byte of every DataValue that has a value."""
+    pair: npt.NDArray[np.uint16]
     guard_at: npt.NDArray[np.intp]
+    """Other guarded bytes: masks of DataValues without a value, lengths of texts, both counts."""
     guard: npt.NDArray[np.uint8]
     reusable: bool
     """False where an inner length is not among the guarded bytes."""
@@ -90,8 +99,20 @@ class Columns:
     """Eight bytes from the payload's begin; what lies behind a shorter payload is not masked away."""
     ticks: npt.NDArray[np.int64]
     """Source timestamp, else the server's, in 100 ns since 1601; 0 = none."""
-    picoseconds: npt.NDArray[np.uint16]
-    """In units of 10 ps, belongs to `ticks`."""
+    picoseconds: npt.NDArray[np.uint16] | None
+    """In units of 10 ps, belongs to `ticks`; None = none anywhere."""
+
+
+class _Views:
+    """An answer as numbers at any byte, with zeros behind it."""
+
+    def __init__(self, body: bytes) -> None:
+        padded = body + bytes(PADDING)
+        length = len(padded) - 7
+        self.octets = np.frombuffer(padded, np.uint8)
+        self.shorts = np.ndarray((length,), "<u2", padded, 0, (1,))
+        self.integers = np.ndarray((length,), "<u4", padded, 0, (1,))
+        self.words = np.ndarray((length,), "<u8", padded, 0, (1,))
 
 
 class Reader:
@@ -107,34 +128,35 @@ class Reader:
     def read(self, body: bytes) -> Columns:
         """Take an answer apart; Malformed for what is no such answer, Refused for a bad service result."""
         start = check_header(body)
-        padded = body + bytes(PADDING)
-        octets = np.frombuffer(padded, np.uint8)
+        views = _Views(body)
         layout = self._layout
-        if layout is None or not self._same(layout, octets, len(body), start):
+        if layout is None or not _same(layout, views, len(body), start):
             layout = skim(body, start, self._count)
             self._layout = layout if layout.reusable else None
             self.learned += 1
-        return _gather(layout, body, padded)
-
-    @staticmethod
-    def _same(layout: Layout, octets: npt.NDArray[np.uint8], size: int, start: int) -> bool:
-        return (layout.size == size and layout.results_at == start
-                and bool((octets[layout.guard_at] == layout.guard).all()))
+        return _gather(layout, body, views)
 
 
-def _gather(layout: Layout, body: bytes, padded: bytes) -> Columns:
-    length = len(padded) - 7
-    words = np.ndarray((length,), "<u8", padded, 0, (1,))
-    shorts = np.ndarray((length,), "<u2", padded, 0, (1,))
-    status = np.ndarray((length,), "<u4", padded, 0, (1,))[layout.status_at]
-    source = words[layout.source_at].view(np.int64)
-    server = words[layout.server_at].view(np.int64)
-    own = source > 0
-    return Columns(
-        layout=layout, body=body, status=status, words=words[layout.value_at],
-        ticks=np.where(own, source, server),
-        picoseconds=np.where(own, shorts[layout.source_pico_at], shorts[layout.server_pico_at]),
+def _same(layout: Layout, views: _Views, size: int, start: int) -> bool:
+    return (
+        layout.size == size and layout.results_at == start
+        and views.shorts[layout.pair_at].tobytes() == layout.pair.tobytes()
+        and views.octets[layout.guard_at].tobytes() == layout.guard.tobytes()
     )
+
+
+def _gather(layout: Layout, body: bytes, views: _Views) -> Columns:
+    words = views.words
+    ticks = words[layout.time_at].view(np.int64)
+    picoseconds = views.shorts[layout.pico_at] if layout.has_pico else None
+    if len(ticks) and ticks.min() <= 0:  # a null source timestamp is none
+        own = ticks > 0
+        ticks = np.where(own, ticks, words[layout.server_at].view(np.int64))
+        if picoseconds is not None:
+            picoseconds = np.where(own, picoseconds, views.shorts[layout.server_pico_at])
+    status = views.integers[layout.status_at] if layout.has_status else np.zeros(len(ticks), np.uint32)
+    return Columns(layout=layout, body=body, status=status, words=words[layout.value_at], ticks=ticks,
+                   picoseconds=picoseconds)
 
 
 def check_header(body: bytes) -> int:
@@ -215,24 +237,29 @@ class _Found:
 
     def layout(self, body: bytes, start: int) -> Layout:
         """The same as arrays, with every field's place."""
-        octets = np.frombuffer(body, np.uint8)
-        size = len(body)
+        views, size = _Views(body), len(body)
         starts, tails = np.array(self.starts, np.intp), np.array(self.tails, np.intp)
         codes = np.array(self.codes, np.uint8)
-        masks = octets[starts]
+        masks = views.octets[starts]
         has_value = (masks & HAS_VALUE) != 0
 
         def place(bit: int) -> npt.NDArray[np.intp]:
             offsets = _PLACES[bit][masks]
             return np.where(offsets >= 0, tails + offsets, size)
 
-        guard_at = np.concatenate([starts, starts[has_value] + 1, np.array(self.guards, np.intp)])
+        own = (masks & HAS_SOURCE) != 0
+        server_at, server_pico_at = place(HAS_SERVER), place(HAS_SERVER_PICO)
+        pair_at = starts[has_value]
+        guard_at = np.concatenate([starts[~has_value], np.array(self.guards, np.intp)])
         return Layout(
             size=size, results_at=start, codes=codes,
             value_at=np.where(has_value & (codes != 0), starts + 2, size), value_end=tails,
-            status_at=place(HAS_STATUS), source_at=place(HAS_SOURCE), source_pico_at=place(HAS_SOURCE_PICO),
-            server_at=place(HAS_SERVER), server_pico_at=place(HAS_SERVER_PICO),
-            guard_at=guard_at, guard=octets[guard_at], reusable=self.reusable,
+            status_at=place(HAS_STATUS), has_status=bool((masks & HAS_STATUS).any()),
+            time_at=np.where(own, place(HAS_SOURCE), server_at), server_at=server_at,
+            pico_at=np.where(own, place(HAS_SOURCE_PICO), server_pico_at), server_pico_at=server_pico_at,
+            has_pico=bool((masks & (HAS_SOURCE_PICO | HAS_SERVER_PICO)).any()),
+            pair_at=pair_at, pair=views.shorts[pair_at], guard_at=guard_at, guard=views.octets[guard_at],
+            reusable=self.reusable,
         )
 
 

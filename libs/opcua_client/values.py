@@ -71,6 +71,8 @@ def widen(words: Words, wire: Wire) -> npt.NDArray[np.int64] | Words | Floats:
 
 def convert(words: Words, wire: Wire, image: str) -> Converted:
     """Numbers of one wire type as numbers of one image type; what would not keep its value does not fit."""
+    if wire is Wire.DOUBLE and image == "float64":
+        return words.view(np.float64), words, None
     if wire is Wire.FLOAT and image == "float32":
         return np.asarray(widen(words, wire), np.float64), words & np.uint64(0xFFFF_FFFF), None
     numbers = widen(words, wire)
@@ -135,6 +137,7 @@ class Converter:
         self._reader = Reader(len(self._kinds))
         self._layout: Layout | None = None
         self._groups: list[tuple[npt.NDArray[np.intp], Callable[[Words], Converted]]] = []
+        self._alike = False
         self._wrong: list[tuple[int, str]] = []
         self._texts: list[tuple[int, Wire]] = []
         self._last: dict[int, bytes] = {}
@@ -149,18 +152,23 @@ class Converter:
         columns = self._reader.read(body)
         if columns.layout is not self._layout:
             self._regroup(columns.layout)
-        status = columns.status.copy()
+        status = columns.status
         batch = Batch(
             quality=status, fresh=(status & 0x8000_0000) == 0, value=np.zeros(len(status)),
-            raw=np.zeros(len(status), np.uint64), source_time=np.zeros(0, np.int64),
+            raw=np.zeros(len(status), np.uint64), source_time=_times(columns),
         )
         for place, why in self._wrong:
             self._mismatch(batch, place, why)
-        for places, function in self._groups:
-            self._fill(batch, columns, places, function)
+        if self._alike:
+            batch.value, batch.raw, fits = self._groups[0][1](columns.words)
+            self._check_fit(batch, columns, self._groups[0][0], fits)
+        else:
+            for places, function in self._groups:
+                batch.value[places], batch.raw[places], fits = function(columns.words[places])
+                self._check_fit(batch, columns, places, fits)
         self._check_ranges(batch)
         self._fill_texts(batch, columns)
-        self._fill_times(batch, columns, received_ns)
+        _check_times(batch, columns, received_ns)
         return batch
 
     def _regroup(self, layout: Layout) -> None:
@@ -176,6 +184,7 @@ class Converter:
             else:
                 groups.setdefault((Wire(code), kind), []).append(place)
         self._groups = [(np.array(places, np.intp), _function(wire, kind)) for (wire, kind), places in groups.items()]
+        self._alike = len(self._groups) == 1 and len(self._groups[0][0]) == len(self._kinds)
 
     @staticmethod
     def _mismatch(batch: Batch, place: int, why: str, quality: int = BAD_TYPE_MISMATCH) -> None:
@@ -184,11 +193,7 @@ class Converter:
             batch.quality[place] = quality
             batch.mismatches.append((place, why))
 
-    def _fill(self, batch: Batch, columns: Columns, places: npt.NDArray[np.intp],
-              function: Callable[[Words], Converted]) -> None:
-        values, raw, fits = function(columns.words[places])
-        batch.value[places] = values
-        batch.raw[places] = raw
+    def _check_fit(self, batch: Batch, columns: Columns, places: npt.NDArray[np.intp], fits: Flags | None) -> None:
         if fits is None or fits.all():
             return
         for place in places[~fits].tolist():
@@ -219,18 +224,25 @@ class Converter:
             text = text_of(payload, wire)
             batch.texts.append((place, text))
 
-    @staticmethod
-    def _fill_times(batch: Batch, columns: Columns, received_ns: int) -> None:
-        """Times that can't be are replaced by the time the answer came; so are those that are absent."""
-        ticks = columns.ticks
-        latest = min(LAST_TICKS - 1, EPOCH_TICKS + received_ns // 100 + AHEAD_TICKS)
-        sane = (ticks >= EPOCH_TICKS) & (ticks <= latest)
-        fine = np.minimum(columns.picoseconds, 9_999) // 100
-        nanoseconds = (np.where(sane, ticks, EPOCH_TICKS) - EPOCH_TICKS) * 100 + fine
-        batch.source_time = np.where(sane, nanoseconds, received_ns)
-        if not sane.all():
-            odd = np.flatnonzero(~sane & (ticks != 0) & batch.fresh)
-            batch.odd_times = int(odd[0]) if len(odd) else -1
+
+def _times(columns: Columns) -> npt.NDArray[np.int64]:
+    """Unix times in ns; what can't be is left to `_check_times`."""
+    times = (columns.ticks - EPOCH_TICKS) * 100
+    if columns.picoseconds is not None:
+        times += np.minimum(columns.picoseconds, 9_999) // 100
+    return times
+
+
+def _check_times(batch: Batch, columns: Columns, received_ns: int) -> None:
+    """Times that can't be are replaced by the time the answer came; so are those that are absent."""
+    ticks = columns.ticks
+    latest = min(LAST_TICKS - 1, EPOCH_TICKS + received_ns // 100 + AHEAD_TICKS)
+    if len(ticks) and ticks.min() >= EPOCH_TICKS and ticks.max() <= latest:
+        return
+    odd = (ticks < EPOCH_TICKS) | (ticks > latest)
+    batch.source_time[odd] = received_ns
+    flagged = np.flatnonzero(odd & (ticks != 0) & batch.fresh)
+    batch.odd_times = int(flagged[0]) if len(flagged) else -1
 
 
 def _unfit(code: int, kind: Kind) -> str:
