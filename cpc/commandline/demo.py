@@ -38,6 +38,7 @@ def run(args: Namespace) -> int:
         with _partition(folder, namespace, quiet=not plain) as partition:
             with contextlib.suppress(_Ended, KeyboardInterrupt):
                 show(feed, plain=plain, duration=args.duration, go_on=lambda: partition.poll() is None)
+            signal.signal(signal.SIGTERM, signal.SIG_IGN)  # nothing may come between here and the end of it all
             feed.close()
             failed = partition.poll()
         if failed:

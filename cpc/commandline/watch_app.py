@@ -6,6 +6,9 @@ points cost as much as 50.
 
 from __future__ import annotations
 
+import asyncio
+import signal
+import threading
 from collections.abc import Callable
 from typing import ClassVar
 
@@ -159,7 +162,8 @@ class WatchApp(App[None]):
     #keys { height: 1; background: $primary-darken-2; color: $text; }
     """
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("q,ctrl+c,ctrl+q", "quit", "quit", priority=False),
+        Binding("q", "quit", "quit"),
+        Binding("ctrl+c", "quit", show=False, priority=True),
         Binding("slash", "filter", "filter"),
         Binding("escape", "leave_filter", "clear"),
         Binding("b", "only_bad", "only bad"),
@@ -188,11 +192,19 @@ class WatchApp(App[None]):
 
     def on_mount(self) -> None:
         """Begin with a first snapshot."""
+        self._obey_signals()
         self.query_one(PointTable).focus()
         self.tick()
         self.set_interval(REFRESH, self.tick)
         if self._duration is not None:
             self.set_timer(self._duration, self.exit)
+
+    def _obey_signals(self) -> None:
+        """SIGTERM and a closed terminal end the app in order: a killed one would leave the terminal unusable."""
+        if threading.current_thread() is threading.main_thread():
+            loop = asyncio.get_running_loop()
+            for number in (signal.SIGTERM, signal.SIGHUP):
+                loop.add_signal_handler(number, self.exit)
 
     def tick(self) -> None:
         """A new snapshot on the screen."""
