@@ -18,6 +18,11 @@ from .faults import Report, line_of, shown
 MOST_BYTES = 64 * 1024 * 1024
 """Largest file that is read: about 300,000 endpoints."""
 
+MOST_ELEMENTS = 4_000_000
+"""Elements of a file: as many as 64 MiB of real endpoints have; empty ones could be ten times as many."""
+MOST_ATTRIBUTES = 32
+"""Attributes of an element: listing them takes lxml time in the square of their number."""
+
 _INSTANCE = "http://www.w3.org/2001/XMLSchema-instance"
 _XINCLUDE = "http://www.w3.org/2001/XInclude"
 _CHUNK = 4096
@@ -46,6 +51,7 @@ _PLAIN_WORDS: tuple[tuple[str, str], ...] = (
     (r"Double hyphen|Comment must not contain '--'", "-- inside a comment; a single -"),
     (r"Comment not terminated", "a comment is not closed; end it with -->"),
     (r"Couldn't find end of Start Tag (\S+)", r"<\1 is not closed; end it with >"),
+    (r"^expected '>'|Couldn't find end of", "a tag is not closed; end it with >"),
     (r"CData section not finished", "a CDATA section is not closed; end it with ]]>"),
 )
 
@@ -112,7 +118,7 @@ def parse(data: bytes, report: Report) -> etree._Element | None:
     if root.getroottree().docinfo.internalDTD is not None:
         _doctype(data, report)
         return None
-    return root if _names_nothing_outside(root, report) else None
+    return root if _within_bounds(root, report) and _names_nothing_outside(root, report) else None
 
 
 def conforms(data: bytes, schema: etree.XMLSchema) -> bool:
@@ -128,9 +134,24 @@ def conforms(data: bytes, schema: etree.XMLSchema) -> bool:
     return True
 
 
+def _within_bounds(root: etree._Element, report: Report) -> bool:
+    """Refuse what is well-formed and still no file of ours, before it costs time and memory."""
+    if root.xpath(f"count(//*) > {MOST_ELEMENTS}"):
+        report.fault(0, f"over {MOST_ELEMENTS} elements; split the file into several")
+        return False
+    found = root.xpath(f"(//*[count(@*) > {MOST_ATTRIBUTES}])[1]")
+    if isinstance(found, list) and found and isinstance(found[0], etree._Element):
+        report.fault(line_of(found[0]), f"an element with over {MOST_ATTRIBUTES} attributes; endpoint files need 1")
+        return False
+    return True
+
+
 def _prolog_is_plain(data: bytes, report: Report) -> bool:
     target: Any = _Prolog()
     parser = etree.XMLParser(target=target, **_options())
+    if not data.strip():
+        report.fault(1, "the file is empty; an XML file begins with <?xml or a root element")
+        return False
     try:
         for start in range(0, len(data), _CHUNK):
             parser.feed(data[start : start + _CHUNK])
@@ -141,10 +162,9 @@ def _prolog_is_plain(data: bytes, report: Report) -> bool:
         _doctype(data, report)
         return False
     except etree.XMLSyntaxError as error:
-        if data:
-            _syntax(error, report)
-            return False
-    report.fault(1, "the file is empty; an XML file begins with <?xml or a root element")
+        _syntax(error, report)
+        return False
+    report.fault(1, "the file holds no element; an XML file has one root element")
     return False
 
 
@@ -157,14 +177,13 @@ def _doctype(data: bytes, report: Report) -> None:
 
 
 def _syntax(error: etree.XMLSyntaxError, report: Report) -> None:
-    text = error.msg or "not well-formed"
+    text = re.sub(r", line \d+, column \d+.*", "", error.msg or "not well-formed", flags=re.DOTALL).strip()
     for pattern, words in _PLAIN_WORDS:
         match = re.search(pattern, text)
         if match:
             report.fault(error.lineno or 1, match.expand(words))
             return
-    cause = re.sub(r", line \d+, column \d+.*", "", text).strip()
-    report.fault(error.lineno or 1, f"not well-formed XML ({cause}); each element closed, each & written as &amp;")
+    report.fault(error.lineno or 1, f"not well-formed XML ({text}); each element closed, each & written as &amp;")
 
 
 def _names_nothing_outside(root: etree._Element, report: Report) -> bool:

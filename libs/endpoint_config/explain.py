@@ -119,6 +119,8 @@ class Explainer:
     def _attributes(self, element: etree._Element, rule: _Rule) -> None:
         declared = getattr(rule.declaration, "attributes", None) or {}
         for key, text in element.attrib.items():
+            if self._report.full:
+                return
             name, value = str(key), str(text)
             attribute = declared.get(name)
             if attribute is None:
@@ -137,11 +139,12 @@ class Explainer:
             self._fault(element, f"text stands between the elements of {element.tag}; elements only: "
                         f"{', '.join(rule.particles)}")
         known: list[tuple[etree._Element, int]] = []
+        meant: set[str] = set()
         counts: dict[str, int] = {}
         for child in element:
             particle = rule.particles.get(child.tag)
             if particle is None:
-                self._unknown(child, element, rule)
+                meant.add(self._unknown(child, element, rule))
                 continue
             counts[child.tag] = counts.get(child.tag, 0) + 1
             if particle[2] is not None and counts[child.tag] > particle[2]:
@@ -151,7 +154,7 @@ class Explainer:
             self._child(child, particle[0], element)
             if self._report.full:
                 return
-        self._missing(element, rule, counts)
+        self._missing(element, rule, counts, meant)
         self._order(element, rule, known)
 
     def _child(self, child: etree._Element, declaration: Any, parent: etree._Element) -> None:
@@ -160,17 +163,21 @@ class Explainer:
         if not rule.complex and child in self.faulty:
             self.faulty.add(parent)
 
-    def _unknown(self, child: etree._Element, parent: etree._Element, rule: _Rule) -> None:
+    def _unknown(self, child: etree._Element, parent: etree._Element, rule: _Rule) -> str:
+        """Report a child that is not known; returns the name that was likely meant."""
         name = _local(child.tag)
         if child.tag != name and name in rule.particles:
             self._fault(child, f"element {name} has a namespace; remove xmlns and prefix", parent)
-            return
+            return name
         near = _near(name, rule.particles)
         allowed = f"did you mean {near}?" if near else f"allowed: {', '.join(rule.particles)}"
         self._fault(child, f"element {name} is not known in {parent.tag}; {allowed}", parent)
+        return near
 
-    def _missing(self, element: etree._Element, rule: _Rule, counts: dict[str, int]) -> None:
-        missing = [name for name, (_, least, _, _) in rule.particles.items() if counts.get(name, 0) < least]
+    def _missing(self, element: etree._Element, rule: _Rule, counts: dict[str, int],
+                 meant: set[str]) -> None:
+        missing = [name for name, (_, least, _, _) in rule.particles.items()
+                   if counts.get(name, 0) < least and name not in meant]
         if missing:
             order = ", ".join(name for name, (_, least, _, _) in rule.particles.items() if least)
             self._fault(element, f"{_and(missing)} missing in {element.tag}; required in this order: {order}")
@@ -232,8 +239,12 @@ def _sequence(rule: _Rule) -> str:
 
 def _near(name: str, names: Any) -> str:
     """The known name that was likely meant."""
+    given = name.casefold()
     folded = {known.casefold(): known for known in names}
-    found = difflib.get_close_matches(name.casefold(), folded, n=1, cutoff=0.75)
+    found = difflib.get_close_matches(given, folded, n=1, cutoff=0.75)
+    if not found and len(given) > 3:
+        # A prefix or ending left out or put before: Basic256Sha256, serveralias.
+        found = [known for known in folded if given in known or (len(known) > 3 and known in given)]
     return folded[found[0]] if found else ""
 
 

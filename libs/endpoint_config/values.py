@@ -118,7 +118,7 @@ def expand(text: str, report: Report, line: int) -> str:
             return match[0][1:]
         found = os.environ.get(match[2])
         if found is None:
-            report.fault(line, f"environment variable {match[2]} is not set; set it, or write the value's file instead")
+            report.fault(line, f"environment variable {match[2]} is not set; set it before the start")
             return ""
         return found
 
