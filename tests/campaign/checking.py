@@ -70,11 +70,10 @@ class Checker:
         """Read all changes; the sequences of each point must go up by one, but for what is counted as lost."""
         for batch in self.image.changes(self.cursor):
             self.cursor = batch.cursor
-            if batch.epoch != self._epoch:
-                if batch.epoch != self.image.epoch:
-                    continue  # the end of an object that was replaced before it was looked at
-                self._begin(self.image.snapshot())
-            self._check_batch(batch)
+            if batch.epoch != self._epoch and batch.epoch == self.image.epoch:
+                self._begin(self.image.snapshot())  # which may find that this one is replaced as well
+            if batch.epoch == self._epoch:  # else the end of an object that was replaced before it was looked at
+                self._check_batch(batch)
 
     def _check_batch(self, batch: Changes) -> None:
         if batch.lost:
