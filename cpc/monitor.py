@@ -14,7 +14,7 @@ from cpc.logs import event
 from cpc.names import SHARED_MEMORY
 
 if TYPE_CHECKING:
-    from process_image import Image, Snapshot
+    from process_image import Image, Point, Snapshot
 
 ROOM_WARNING = 0.90
 """Used part of /dev/shm from which there is a warning."""
@@ -35,6 +35,10 @@ class _Watched:
     service: str
     segment: str
     image: Image | None = None
+    points: tuple[Point, ...] = ()
+    """The points that `rows` belong to."""
+    rows: dict[str, int] = field(default_factory=dict)
+    """Row of `$connected` of each device."""
     connected: dict[str, bool] = field(default_factory=dict)
     """What was last logged of each device."""
     silent: int = 0
@@ -105,18 +109,21 @@ class Monitor:
 
 
 def _log_devices(watched: _Watched, snapshot: Snapshot) -> None:
-    """Log each device that came or went since the last look, and after the first look how many answer."""
+    """Log each device that came or went since the last look; after the first look how many answer."""
+    if watched.points is not snapshot.points:
+        watched.points = snapshot.points
+        watched.rows = {p.device: row for row, p in enumerate(snapshot.points) if p.name == "$connected"}
     first = not watched.connected
+    values = snapshot.records["value"]
     changes = []
-    for name, row in _states(snapshot):
-        now = bool(snapshot.records["value"][row])
-        before = watched.connected.get(name)
+    for name, row in watched.rows.items():
+        now, before = bool(values[row]), watched.connected.get(name)
         if now != before and (now or before is not None or _was_tried(snapshot, name)):
             watched.connected[name] = now
             changes.append((name, now))
     if first and watched.connected:
         event(_log, logging.INFO, "first answers", service=watched.service,
-              connected=sum(watched.connected.values()), devices=sum(1 for _ in _states(snapshot)))
+              connected=sum(watched.connected.values()), devices=len(watched.rows))
         changes = [(name, now) for name, now in changes if not now]
     for name, now in changes[:SHOWN]:
         if now:
@@ -127,11 +134,6 @@ def _log_devices(watched: _Watched, snapshot: Snapshot) -> None:
     if len(changes) > SHOWN:
         event(_log, logging.INFO, "further devices came or went", service=watched.service,
               devices=len(changes) - SHOWN)
-
-
-def _states(snapshot: Snapshot) -> Iterable[tuple[str, int]]:
-    """Alias and row of `$connected` of each device."""
-    return ((point.device, row) for row, point in enumerate(snapshot.points) if point.name == "$connected")
 
 
 def _was_tried(snapshot: Snapshot, device: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
-from process_image import Cleaned, SegmentInfo, clean, list_segments
+from process_image import Cleaned, SegmentInfo, clean, list_segments, pins
 
 from cpc.commandline.errors import Exit
 from cpc.commandline.output import complain, print_json, printable, table
@@ -16,7 +16,10 @@ def run(args: Namespace) -> int:
     cleaned = clean(args.prefix) if args.clean else []
     found = list_segments(args.prefix)
     if args.json:
-        made: dict[str, Any] = {"segments": [_as_json(info) for info in found]}
+        made: dict[str, Any] = {
+            "segments": [_as_json(info) for info in found],
+            "pinned": [{"pid": pin.pid, "name": pin.name, "size": pin.size} for pin in pins(args.prefix)],
+        }
         if args.clean:
             made["cleaned"] = [{"name": c.name, "removed": c.removed, "reason": c.reason} for c in cleaned]
         print_json(made)
@@ -29,6 +32,8 @@ def run(args: Namespace) -> int:
         print(f"\n/dev/shm is {found[0].used_percent:.0f} % used")
     elif not cleaned:
         print("no segments; `cpc run` makes some")
+    for pin in pins(args.prefix):
+        print(f"process {pin.pid} still keeps {_bytes(pin.size)} of the removed segment {printable(pin.name)}")
     for info in found:
         if info.problem:
             complain(f"{info.name}: {info.problem}")
