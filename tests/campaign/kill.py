@@ -123,6 +123,7 @@ class Arena:
         seed = self.chance.getrandbits(32)
         self.pid = os.fork()
         if not self.pid:
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             os.close(self._out)
             os.close(self._gate)
             live(self.name, self.lane, base=self.number, seed=seed, stop=stop, other=other, out=out, gate=gate)
@@ -293,6 +294,7 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     arguments = parser.parse_args()
     seed = arguments.seed if arguments.seed is not None else secrets.randbits(32)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that nothing is left behind
     tally, before = Tally(), time.monotonic()
     print(f"seed {seed}", file=sys.stderr)
     for lane in LANES:
