@@ -16,11 +16,12 @@ from endpoint_config import OpcUaNode, OpcUaServer, Secret, SecurityMode
 from process_image.quality import BAD_NODE_ID_UNKNOWN, quality_name
 
 from opcua_client.datatypes import Wire
-from opcua_client.decoding import IS_ARRAY, Columns, Reader
+from opcua_client.decoding import Columns, Reader
 from opcua_client.encoding import EPOCH_TICKS, parse_node_id, read_body, read_value_id
 from opcua_client.errors import Unanswered, Unreachable
 from opcua_client.plan import namespace_index, node_id_at
 from opcua_client.session import Session, open_session
+from opcua_client.skipping import IS_ARRAY
 from opcua_client.values import text_of, widen
 
 T = TypeVar("T")

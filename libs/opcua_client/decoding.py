@@ -8,50 +8,51 @@ learned places. Nothing is taken from an answer that does not pass one or the ot
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from opcua_client.datatypes import Wire
 from opcua_client.errors import Malformed, Refused
+from opcua_client.skipping import (
+    FIELDS,
+    HAS_SERVER,
+    HAS_SERVER_PICO,
+    HAS_SOURCE,
+    HAS_SOURCE_PICO,
+    HAS_STATUS,
+    HAS_VALUE,
+    LENGTH_PREFIXED,
+    OPERATION,
+    SIZES,
+    TAILS,
+    skip_array,
+    skip_diagnostic,
+    skip_diagnostic_item,
+    skip_extension,
+    skip_payload,
+    skip_string,
+)
 
-HAS_VALUE, HAS_STATUS, HAS_SOURCE, HAS_SERVER, HAS_SOURCE_PICO, HAS_SERVER_PICO = 1, 2, 4, 8, 16, 32
-IS_ARRAY, HAS_DIMENSIONS = 0x80, 0x40
-LONGEST_VALUE = 1 << 26
-"""Bytes; a length above it is refused before it is believed."""
-DEEPEST = 16
-"""Nesting of Variants, DataValues and DiagnosticInfos."""
 PADDING = 16
 """Zero bytes behind an answer: what is absent is gathered from there, and no 8-byte read runs over the end."""
 
-_OPERATION = "read response"
 _READ_RESPONSE, _SERVICE_FAULT = 634, 397
-_FIXED = {Wire.NULL: 0, Wire.BOOLEAN: 1, Wire.SBYTE: 1, Wire.BYTE: 1, Wire.INT16: 2, Wire.UINT16: 2, Wire.INT32: 4,
-          Wire.UINT32: 4, Wire.INT64: 8, Wire.UINT64: 8, Wire.FLOAT: 4, Wire.DOUBLE: 8, Wire.DATETIME: 8,
-          Wire.GUID: 16, Wire.STATUSCODE: 4}
-SIZES = tuple(_FIXED.get(Wire(t), -1) if t <= 25 else -1 for t in range(256))
-"""Payload bytes of a scalar by the Variant's encoding byte, -1 where they must be looked up."""
-_LENGTH_PREFIXED = frozenset([Wire.STRING, Wire.BYTESTRING, Wire.XMLELEMENT, *range(26, 32)])
-_ORDER = ((HAS_STATUS, 4), (HAS_SOURCE, 8), (HAS_SOURCE_PICO, 2), (HAS_SERVER, 8), (HAS_SERVER_PICO, 2))
 
 
-def _tail_places() -> tuple[tuple[int, ...], dict[int, npt.NDArray[np.intp]]]:
-    """For each DataValue mask: bytes after the value, and each field's place among them (-1 = absent)."""
-    sizes: list[int] = []
-    places = {bit: np.full(64, -1, np.intp) for bit, _ in _ORDER}
+def _places() -> dict[int, npt.NDArray[np.intp]]:
+    """For each field behind a DataValue's value and each mask: its place there, -1 = absent."""
+    places = {bit: np.full(64, -1, np.intp) for bit, _ in FIELDS}
     for mask in range(64):
         at = 0
-        for bit, size in _ORDER:
+        for bit, size in FIELDS:
             if mask & bit:
                 places[bit][mask] = at
                 at += size
-        sizes.append(at)
-    return tuple(sizes), places
+    return places
 
 
-_TAIL, _PLACES = _tail_places()
+_PLACES = _places()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -167,12 +168,12 @@ def check_header(body: bytes) -> int:
         if kind == _SERVICE_FAULT or result & 0x8000_0000:
             raise Refused("read", result or 0x8000_0000)
         if kind != _READ_RESPONSE:
-            raise Malformed(_OPERATION, f"type {kind} instead of {_READ_RESPONSE}")
-        at = _skip_diagnostic(body, at + 16, 0)
-        at = _skip_array(body, at, _skip_string, 4)
-        return _skip_extension(body, at, 0)
+            raise Malformed(OPERATION, f"type {kind} instead of {_READ_RESPONSE}")
+        at = skip_diagnostic(body, at + 16, 0)
+        at = skip_array(body, at, skip_string, 4)
+        return skip_extension(body, at, 0)
     except (IndexError, struct.error) as error:
-        raise Malformed(_OPERATION, "ends within its header") from error
+        raise Malformed(OPERATION, "ends within its header") from error
 
 
 def _type_id(body: bytes) -> tuple[int, int]:
@@ -183,7 +184,7 @@ def _type_id(body: bytes) -> tuple[int, int]:
         return body[1], 2
     if body[0] == 2 and body[1] == body[2] == 0:
         return int.from_bytes(body[3:7], "little"), 7
-    raise Malformed(_OPERATION, "no message type")
+    raise Malformed(OPERATION, "no message type")
 
 
 def skim(body: bytes, start: int, count: int) -> Layout:
@@ -192,12 +193,12 @@ def skim(body: bytes, start: int, count: int) -> Layout:
     try:
         (found,) = struct.unpack_from("<i", body, start)
         if found != count:
-            raise Malformed(_OPERATION, f"{found} values instead of {count}")
+            raise Malformed(OPERATION, f"{found} values instead of {count}")
         at = start + 4
         for _ in range(count):
             mask = body[at]
             if mask > 0x3F:
-                raise Malformed(_OPERATION, f"DataValue mask {mask:#x} at byte {at}")
+                raise Malformed(OPERATION, f"DataValue mask {mask:#x} at byte {at}")
             starts.append(at)
             at += 1
             code = 0
@@ -206,7 +207,7 @@ def skim(body: bytes, start: int, count: int) -> Layout:
                 at += 1
                 size = SIZES[code]
                 if size < 0:
-                    if code in _LENGTH_PREFIXED:
+                    if code in LENGTH_PREFIXED:
                         guards.extend(range(at, at + 4))
                     else:
                         reusable = False
@@ -215,13 +216,13 @@ def skim(body: bytes, start: int, count: int) -> Layout:
                     at += size
             codes.append(code)
             tails.append(at)
-            at += _TAIL[mask]
+            at += TAILS[mask]
         guards.extend(range(at, at + 4))
-        end = _skip_array(body, at, _skip_diagnostic_item, 1)
+        end = skip_array(body, at, skip_diagnostic_item, 1)
     except (IndexError, struct.error) as error:
-        raise Malformed(_OPERATION, "ends within a value") from error
+        raise Malformed(OPERATION, "ends within a value") from error
     if end != len(body):
-        raise Malformed(_OPERATION, f"{len(body) - end} bytes do not fit")
+        raise Malformed(OPERATION, f"{len(body) - end} bytes do not fit")
     return _Found(starts, tails, codes, guards, reusable and end == at + 4).layout(body, start)
 
 
@@ -261,139 +262,3 @@ class _Found:
             pair_at=pair_at, pair=views.shorts[pair_at], guard_at=guard_at, guard=views.octets[guard_at],
             reusable=self.reusable,
         )
-
-
-def skip_payload(body: bytes, at: int, code: int, depth: int) -> int:
-    """Where the payload of a Variant with encoding byte `code` ends (Part 6, clause 5.2.2.16)."""
-    kind = code & 0x3F
-    if kind > 31 or (code & HAS_DIMENSIONS and not code & IS_ARRAY):
-        raise Malformed(_OPERATION, f"Variant type {code:#x} at byte {at - 1}")
-    if not code & IS_ARRAY:
-        return _skip_scalar(body, at, kind, depth)
-    (length,) = struct.unpack_from("<i", body, at)
-    at += 4
-    size = SIZES[kind]
-    if size >= 0:
-        at = _bounded(body, at, max(length, 0) * size)
-    else:
-        for _ in range(length):
-            at = _skip_scalar(body, at, kind, depth + 1)
-    if code & HAS_DIMENSIONS:
-        (dimensions,) = struct.unpack_from("<i", body, at)
-        at = _bounded(body, at + 4, max(dimensions, 0) * 4)
-    return at
-
-
-def _skip_scalar(body: bytes, at: int, kind: int, depth: int) -> int:
-    if depth > DEEPEST:
-        raise Malformed(_OPERATION, "nested too deep")
-    size = SIZES[kind]
-    if size >= 0:
-        return _bounded(body, at, size)
-    if kind in _LENGTH_PREFIXED:
-        return _skip_string(body, at)
-    return _SKIP[Wire(kind)](body, at, depth)
-
-
-def _bounded(body: bytes, at: int, size: int) -> int:
-    if size > LONGEST_VALUE or at + size > len(body):
-        raise Malformed(_OPERATION, "ends within a value")
-    return at + size
-
-
-def _skip_string(body: bytes, at: int) -> int:
-    (length,) = struct.unpack_from("<i", body, at)
-    if length < -1:
-        raise Malformed(_OPERATION, f"length {length} at byte {at}")
-    return _bounded(body, at + 4, max(length, 0))
-
-
-def _skip_array(body: bytes, at: int, skip: Callable[[bytes, int], int], smallest: int) -> int:
-    (length,) = struct.unpack_from("<i", body, at)
-    at += 4
-    if length * smallest > len(body) - at:
-        raise Malformed(_OPERATION, f"array of {length} at byte {at - 4}")
-    for _ in range(length):
-        at = skip(body, at)
-    return at
-
-
-def _skip_node_id(body: bytes, at: int, depth: int = 0, *, expanded: bool = False) -> int:  # noqa: ARG001
-    """Part 6, clauses 5.2.2.9 and 5.2.2.10."""
-    first = body[at]
-    form = first & 0x3F
-    if form > 5 or (first & 0xC0 and not expanded):
-        raise Malformed(_OPERATION, f"NodeId form {first:#x} at byte {at}")
-    at = _skip_string(body, at + 3) if form in (3, 5) else _bounded(body, at, (2, 4, 7, 0, 19)[form])
-    if first & 0x80:
-        at = _skip_string(body, at)
-    return _bounded(body, at, 4) if first & 0x40 else at
-
-
-def _skip_expanded_node_id(body: bytes, at: int, depth: int) -> int:
-    return _skip_node_id(body, at, depth, expanded=True)
-
-
-def _skip_qualified_name(body: bytes, at: int, depth: int) -> int:  # noqa: ARG001
-    return _skip_string(body, at + 2)
-
-
-def _skip_localized_text(body: bytes, at: int, depth: int) -> int:  # noqa: ARG001
-    mask = body[at]
-    if mask > 3:
-        raise Malformed(_OPERATION, f"LocalizedText mask {mask:#x} at byte {at}")
-    at += 1
-    if mask & 1:
-        at = _skip_string(body, at)
-    return _skip_string(body, at) if mask & 2 else at
-
-
-def _skip_extension(body: bytes, at: int, depth: int) -> int:  # noqa: ARG001
-    at = _skip_node_id(body, at)
-    form = body[at]
-    if form > 2:
-        raise Malformed(_OPERATION, f"ExtensionObject form {form:#x} at byte {at}")
-    return _skip_string(body, at + 1) if form else at + 1
-
-
-def _skip_variant(body: bytes, at: int, depth: int) -> int:
-    return skip_payload(body, at + 1, body[at], depth + 1)
-
-
-def _skip_data_value(body: bytes, at: int, depth: int) -> int:
-    mask = body[at]
-    if mask > 0x3F:
-        raise Malformed(_OPERATION, f"DataValue mask {mask:#x} at byte {at}")
-    at += 1
-    if mask & HAS_VALUE:
-        at = _skip_variant(body, at, depth)
-    return _bounded(body, at, _TAIL[mask])
-
-
-def _skip_diagnostic(body: bytes, at: int, depth: int) -> int:
-    """Part 6, clause 5.2.2.12."""
-    mask = body[at]
-    if mask > 0x7F or depth > DEEPEST:
-        raise Malformed(_OPERATION, f"DiagnosticInfo mask {mask:#x} at byte {at}")
-    at = _bounded(body, at + 1, 4 * (mask & 0x0F).bit_count())
-    if mask & 0x10:
-        at = _skip_string(body, at)
-    if mask & 0x20:
-        at = _bounded(body, at, 4)
-    return _skip_diagnostic(body, at, depth + 1) if mask & 0x40 else at
-
-
-def _skip_diagnostic_item(body: bytes, at: int) -> int:
-    return _skip_diagnostic(body, at, 0)
-
-
-_SKIP = {
-    Wire.NODEID: _skip_node_id,
-    Wire.EXPANDEDNODEID: _skip_expanded_node_id,
-    Wire.QUALIFIEDNAME: _skip_qualified_name,
-    Wire.LOCALIZEDTEXT: _skip_localized_text,
-    Wire.EXTENSIONOBJECT: _skip_extension,
-    Wire.DATAVALUE: _skip_data_value,
-    Wire.VARIANT: _skip_variant,
-    Wire.DIAGNOSTICINFO: _skip_diagnostic,
-}

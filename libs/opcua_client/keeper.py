@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from typing import Protocol
 
@@ -24,8 +25,10 @@ RENEW_AT = 0.75
 KEEP_ALIVE_AT = 1 / 3
 """Part of the session's timeout without a request after which a small one is sent."""
 LOOK = 1.0
-"""Seconds between two looks at timers while a session is up."""
+"""Longest time in seconds between two looks at timers while a session is up."""
 SERVER_STATE = "i=2259"
+
+_log = logging.getLogger("opcua_client")
 
 
 class Listener(Protocol):
@@ -53,6 +56,7 @@ class Keeper:
         self._fatal: asyncio.Future[OpcUaError] | None = None
         self._last_sent = 0.0
         self._short = 0
+        self._told = ""
         self._began = 0.0
         self.waiting_since = 0.0
         """Monotonic time at which the oldest unanswered request was sent, 0 = none."""
@@ -125,9 +129,13 @@ class Keeper:
         self.note_sent()
         renew_at = time.monotonic() + channel.channel_seconds * RENEW_AT
         alive = read_body([read_value_id(parse_node_id(SERVER_STATE))])
+        self._told = ""
+        _log.info("%s: session open", self._server.alias)
+        self._status.note_connected(True)
         self._listener.session_up(session)
         while True:
-            await asyncio.wait({channel.lost, self._fatal}, timeout=LOOK, return_when=asyncio.FIRST_COMPLETED)
+            look = min(LOOK, max(renew_at - time.monotonic(), 0.0))
+            await asyncio.wait({channel.lost, self._fatal}, timeout=look, return_when=asyncio.FIRST_COMPLETED)
             now = time.monotonic()
             if self._fatal.done():
                 return self._fatal.result()
@@ -146,8 +154,12 @@ class Keeper:
                 return error
 
     def _tell(self, error: OpcUaError) -> None:
-        """There is no session, and this is why."""
-        self._status.note_failure(f"{self._server.alias}: {error}", connected=False)
+        """There is no session, and this is why; logged when it is news."""
+        text = f"{self._server.alias}: {error}"
+        if text != self._told:
+            self._told = text
+            _log.warning("%s", text)
+        self._status.note_failure(text, connected=False)
         self._listener.session_down(error)
 
 

@@ -18,6 +18,7 @@ from opcua_client.datatypes import image_points, interval_of
 from opcua_client.keeper import QUICK_PAUSE
 from opcua_client.poller import ServerPoller
 from opcua_client.schedule import stagger
+from opcua_client.session import CLOSE_SECONDS
 
 ATTEMPTS_PER_SECOND = 100
 """Connection attempts of all dead servers together, about."""
@@ -162,7 +163,7 @@ def _wind_up(loop: asyncio.AbstractEventLoop) -> None:
         for task in left:
             task.cancel()
         if left:
-            loop.run_until_complete(asyncio.wait(left, timeout=0.2))
+            loop.run_until_complete(asyncio.wait(left, timeout=CLOSE_SECONDS))
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()

@@ -31,6 +31,8 @@ MOST_UNANSWERED = 2
 """Abandoned requests of one scan class; with more of them under way nothing further is asked."""
 MOST_NOTES = 10
 """Nodes named in one text of `$last_error`."""
+SHORTEST_HOLD = 0.1
+"""Seconds between two looks at a server that holds back its answers, where its interval is shorter."""
 DOWN_SECONDS = 1.0
 """How often blocks without a session are published, so that they do not count as stale: Bad is what they are."""
 
@@ -156,7 +158,7 @@ class Group:
         if len(self.unanswered) < MOST_UNANSWERED:
             await self._poll(session, plan)
         else:
-            await self._hold_on()
+            await self._hold_on(plan)
         now = time.monotonic()
         if self._grid.interval > 0 and now - began > self._grid.interval:
             status.late += 1
@@ -165,11 +167,12 @@ class Group:
             self._touch(self._grid.due + max(now - began, 0.0))
             self._poller.flush()
 
-    async def _hold_on(self) -> None:
+    async def _hold_on(self, plan: GroupPlan) -> None:
         """The server holds back too many answers: wait for one of them, a poll's time at most."""
         answers = [answer for _, answer in self.unanswered]
-        await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED, timeout=max(self._grid.interval, DOWN_SECONDS))
-        if not any(answer.done() for answer in answers) and self._plan is not None:
+        seconds = max(self._grid.interval, SHORTEST_HOLD)
+        await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED, timeout=seconds)
+        if self._plan is plan and not any(answer.done() for answer in answers):
             self._fail(self._rows, BAD_TIMEOUT)
 
     def _drop_answered(self) -> None:
@@ -192,9 +195,9 @@ class Group:
                     self._abandon(sent, waiting)
                     return
                 sent.popleft()
-                self._take(read, answer, since, plan)
+                self._take(read, answer, since, plan, session)
         except Unreachable as error:
-            self._poller.keeper.give_up(error)
+            self._give_up(session, error)
 
     def _send(self, session: Session, read: ReadPlan) -> Answer:
         self._poller.keeper.note_sent()
@@ -219,14 +222,19 @@ class Group:
         self._poller.keeper.waiting_since = self._poller.longest_wait()
         self._poller.status.note_failure(self._text(error), connected=False)
 
-    def _take(self, read: ReadPlan, answer: Answer, since: float, plan: GroupPlan) -> None:
+    def _give_up(self, session: Session, error: OpcUaError) -> None:
+        """This session can't go on; a newer one is not meant."""
+        if self._poller.session is session:
+            self._poller.keeper.give_up(error)
+
+    def _take(self, read: ReadPlan, answer: Answer, since: float, plan: GroupPlan, session: Session) -> None:
         """Put one answer into the staging records, or its failure."""
         body = answer.result()
         received = time.time_ns()
         try:
             batch = read.converter.batch(body, received)
         except Refused as error:
-            self._refused(read, error, plan)
+            self._refused(read, error, plan, session)
         except Malformed as error:
             self._split(read, plan)
             self._fail(read.span, error.quality)
@@ -238,10 +246,10 @@ class Group:
             self._stage(read, batch, received)
             self._tell(read, batch)
 
-    def _refused(self, read: ReadPlan, error: Refused, plan: GroupPlan) -> None:
+    def _refused(self, read: ReadPlan, error: Refused, plan: GroupPlan, session: Session) -> None:
         self._fail(read.span, error.quality)
         if error.quality in SESSION_GONE:
-            self._poller.keeper.give_up(error)
+            self._give_up(session, error)
             return
         self._poller.status.note_failure(self._text(error), connected=True)
         if error.quality in TOO_MUCH:

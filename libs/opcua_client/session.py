@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,12 +10,13 @@ from endpoint_config import OpcUaServer
 
 from opcua_client.certificates import Identity, application_uris, load_certificate, load_identity
 from opcua_client.channel import Channel
-from opcua_client.endpoints import NONE, Endpoint, Token, address, choose, policy_uri
+from opcua_client.endpoints import NONE, Endpoint, Token, address, choose, encrypts, policy_uri, sends_plain
 from opcua_client.errors import Misconfigured, Untrusted
 from opcua_client.trust import check_server_certificate
 
 NAMESPACE_ARRAY = "i=2255"
 MAX_NODES_PER_READ = "i=11705"
+_log = logging.getLogger("opcua_client")
 CLOSE_SECONDS = 0.8
 """For the polite end of a session; two of them fit into the two seconds in which everything must end."""
 
@@ -86,6 +88,8 @@ async def _activate(channel: Channel, server: OpcUaServer, endpoint: Endpoint, t
     if server.server_certificate is not None and endpoint.policy.endswith("#" + NONE):
         check_server_certificate(server, replace(endpoint, certificate=channel.server_certificate))
     password = server.password.reveal() if server.password is not None else ""
+    if password and sends_plain(server) and not encrypts(token, endpoint):
+        _log.warning("%s: the password travels readable, because the file says SecurityPolicyNone", server.alias)
     await channel.activate(token, server.username, password)
     try:
         namespaces, limit = await channel.read_now([NAMESPACE_ARRAY, MAX_NODES_PER_READ])

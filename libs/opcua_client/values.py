@@ -12,9 +12,10 @@ import numpy.typing as npt
 from process_image.quality import SEVERITY_MASK, UNCERTAIN_ENGINEERING_UNITS_EXCEEDED
 
 from opcua_client.datatypes import DATETIME, Kind, Wire
-from opcua_client.decoding import IS_ARRAY, Columns, Layout, Reader, skip_payload
+from opcua_client.decoding import Columns, Layout, Reader
 from opcua_client.encoding import EPOCH_TICKS, decode_node_id
 from opcua_client.qualities import BAD_OUT_OF_RANGE, BAD_TYPE_MISMATCH
+from opcua_client.skipping import IS_ARRAY, skip_payload
 
 LAST_TICKS = EPOCH_TICKS + (2**63 - 1) // 100
 """Last DateTime that nanoseconds since 1970 hold, in 2262."""

@@ -17,7 +17,7 @@ from pathlib import Path
 import opcua_peers as plant
 import peers
 import pytest
-from opcua_client import OpcUaClient
+from opcua_client import OpcUaClient, channel
 
 BACK = 1.0
 """Seconds after a server is back within which values are Good again, plus the interval, plus what a loaded test
@@ -158,6 +158,34 @@ def test_sessions_are_closed_on_stop_however_often(port: int, shm_name: str) -> 
                 running.wait_quality("S/D1", "Good")
                 assert running.stop() < 2.0
         assert plant.sessions(port) == 1
+
+
+def test_channels_are_renewed_and_quiet_sessions_kept_alive(
+    port: int, keys: plant.Keys, shm_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(channel, "CHANNEL_LIFETIME_MS", 2_000)
+    monkeypatch.setattr(channel, "SESSION_TIMEOUT_MS", 3_000)
+    renewals: list[channel.Channel] = []
+    renew = channel.Channel.renew
+
+    async def counted(self: channel.Channel) -> None:
+        renewals.append(self)
+        await renew(self)
+
+    monkeypatch.setattr(channel.Channel, "renew", counted)
+    open_, secured = plant.entry(port, plant.doubles(1)), keys.secure(plant.entry(port, plant.doubles(1)))
+    servers = [replace(open_, alias="Open"), replace(secured, alias="Secured"),
+               replace(open_, alias="Rare", interval=6.0)]
+    with plant.open62541(port, "doubles=1", "moving=50", *keys.server_arguments()), \
+            plant.Running(shm_name, *servers) as running:
+        for server in servers:
+            running.wait_quality(f"{server.alias}/D1", "Good")
+        running.wait(lambda: running["Rare/$requests"].value == 2, 15.0)
+        assert len(set(renewals)) == len(servers)
+        assert len(renewals) >= 2 * len(servers)
+        for server in servers:
+            assert running.quality(f"{server.alias}/D1") == "Good"
+            assert running[f"{server.alias}/$failures"].value == 0, running.last_error(server.alias)
 
 
 class Misbehaving:
