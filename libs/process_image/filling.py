@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from process_image import fences, stops
-from process_image.layout import COMPARED_WORDS, RECORD, RECORD_WORDS, SLOTS
+from process_image.layout import RECORD, RECORD_WORDS, SLOTS, VALUE_WORD
 from process_image.memory import Memory, Words
 from process_image.planning import Plan
 from process_image.shapes import Shape, parts, runs, shapes_of
@@ -60,9 +60,7 @@ class Stage:
         self._generation_word = header.generation_offset >> 3
         self._sequence_word, self._published_word = header.sequence_offset >> 3, header.published_offset >> 3
         self._differs = np.empty(len(self.words), np.bool_)
-        pattern = np.zeros((header.points, RECORD_WORDS), np.bool_)
-        pattern[:, COMPARED_WORDS] = True
-        self._pattern = pattern.reshape(-1)
+        self._spread = np.empty(len(self.words), np.bool_)
         self._singles: dict[int, _Piece] = {}
         self._shapes = shapes_of(memory, plan)
         self._staged = [(shape.own(self.words), shape.own_texts(self.texts)) for shape in self._shapes]
@@ -121,22 +119,35 @@ class Stage:
         else:
             current = piece.staged[0][piece.part].reshape(-1)
             previous = piece.shape.records[piece.latest, piece.part].reshape(-1)
-        differs = np.not_equal(current, previous, out=self._differs[: len(current)])
-        np.logical_and(differs, self._pattern[: len(current)], out=differs)
-        if not np.logical_or.reduce(differs):
+        size = len(current)
+        differs = np.not_equal(current, previous, out=self._differs[:size])
+        # word by word or-ed with its two followers: at the value of a record this says value, raw, quality or sequence
+        spread = np.logical_or(differs[:-2], differs[1:-1], out=self._spread[: size - 2])
+        np.logical_or(spread, differs[2:], out=spread)
+        suspects = spread[VALUE_WORD::RECORD_WORDS].copy()
+        if not np.logical_or.reduce(suspects):
             return None
-        matrix = differs.reshape(-1, RECORD_WORDS)
-        changed = matrix[:, 2] | matrix[:, 3]
         before = previous.view(RECORD)["sequence"]
-        if np.logical_and.reduce(changed):
-            return self._count_up_all(piece, before)
-        self._weigh_quality(piece, matrix[:, 4], changed, current, previous)
-        local = np.flatnonzero(changed)
-        if not len(local):
-            return None
+        if np.logical_and.reduce(suspects):
+            matrix = differs.reshape(-1, RECORD_WORDS)
+            if np.logical_and.reduce(matrix[:, VALUE_WORD] | matrix[:, VALUE_WORD + 1]):
+                return self._count_up_all(piece, before)
+        return self._count_up(piece, suspects.nonzero()[0], current, previous)
+
+    def _count_up(self, piece: _Piece, local: Rows, current: Words, previous: Words) -> Rows | None:
+        """Raise the sequences of the rows that really changed; put those right that were merely overwritten."""
+        before = previous.view(RECORD)["sequence"][local]
         rows = _global(piece.rows, local)
-        self._sequences[rows] = before[local] + np.uint32(1)
-        return rows
+        staged = self._sequences[rows]
+        if np.logical_or.reduce(staged != before):
+            new, old = current.view(RECORD)[local], previous.view(RECORD)[local]
+            words, old_words = (r.view(np.uint64).reshape(-1, RECORD_WORDS) for r in (new, old))
+            real = (words[:, VALUE_WORD] != old_words[:, VALUE_WORD]) | (new["quality"] != old["quality"])
+            real |= new["raw"] != old["raw"]
+            self._sequences[rows] = before
+            rows, before = rows[real], before[real]
+        self._sequences[rows] = before + np.uint32(1)
+        return rows if len(rows) else None
 
     def _count_up_all(self, piece: _Piece, before: npt.NDArray[np.uint32]) -> slice | Rows:
         if isinstance(piece.rows, slice):
@@ -144,19 +155,6 @@ class Stage:
         else:
             self._sequences[piece.rows] = before + np.uint32(1)
         return piece.rows
-
-    def _weigh_quality(self, piece: _Piece, suspects: npt.NDArray[np.bool_], changed: npt.NDArray[np.bool_],
-                       current: Words, previous: Words) -> None:
-        """Where only the last word differs, tell a change of quality from an overwritten sequence."""
-        open_cases = np.flatnonzero(suspects > changed)  # in booleans: and not changed
-        if not len(open_cases):
-            return
-        old = previous.view(RECORD)[open_cases]
-        real = current.view(RECORD)["quality"][open_cases] != old["quality"]
-        changed[open_cases[real]] = True
-        if not real.all():
-            wrong = ~real
-            self._sequences[_global(piece.rows, open_cases[wrong])] = old["sequence"][wrong]
 
     def fill(self, pieces: Sequence[_Piece], index: Rows, now: int) -> None:
         """Copy the staged records into each block's oldest slot and make it the latest.

@@ -33,8 +33,8 @@ RECORD: Final = np.dtype(
 )
 """One point, 40 bytes, native byte order, naturally aligned."""
 RECORD_WORDS: Final = RECORD.itemsize // 8
-COMPARED_WORDS: Final = (2, 3, 4)
-"""u64 words of a record that make a change: value, raw, quality with sequence."""
+VALUE_WORD: Final = 2
+"""The u64 word of a record that holds `value`; `raw` and then quality with sequence follow it."""
 
 BLOCK_ENTRY: Final = np.dtype(
     [("start", "u4"), ("count", "u4"), ("text_offset", "u8"), ("text_length", "u8"), ("scan_class", "f8")]
