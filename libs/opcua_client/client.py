@@ -157,7 +157,7 @@ def reading(columns: Columns) -> Reading:
     """The first value of an answer in Python's own types."""
     layout = columns.layout
     code = int(layout.codes[0])
-    wire = Wire(code & 0x3F) if code & 0x3F <= 25 else Wire.BYTESTRING
+    wire = Wire.of(code)
     ticks = int(columns.ticks[0])
     picoseconds = 0 if columns.picoseconds is None else min(int(columns.picoseconds[0]), 9_999)
     source = (ticks - EPOCH_TICKS) * 100 + picoseconds // 100 if ticks > 0 else 0

@@ -47,6 +47,12 @@ class Wire(IntEnum):
         """The name as the standard spells it."""
         return _SPELLED[self]
 
+    @classmethod
+    def of(cls, code: int) -> Wire:
+        """The type in a Variant's encoding byte; the unknown ones are ByteStrings (Part 6, clause 5.2.2.16)."""
+        kind = code & 0x3F
+        return cls(kind) if kind <= cls.DIAGNOSTICINFO else cls.BYTESTRING
+
 
 _SPELLED = (
     "Null", "Boolean", "SByte", "Byte", "Int16", "UInt16", "Int32", "UInt32", "Int64", "UInt64", "Float", "Double",

@@ -181,9 +181,9 @@ class Converter:
             if why:
                 self._wrong.append((place, why))
             elif kind.image in ("string", "bytes"):
-                self._texts.append((place, Wire(code)))
+                self._texts.append((place, Wire.of(code)))
             else:
-                groups.setdefault((Wire(code), kind), []).append(place)
+                groups.setdefault((Wire.of(code), kind), []).append(place)
         self._groups = [(np.array(places, np.intp), _function(wire, kind)) for (wire, kind), places in groups.items()]
         self._alike = len(self._groups) == 1 and len(self._groups[0][0]) == len(self._kinds)
 
@@ -202,7 +202,7 @@ class Converter:
             if kind is DATETIME:
                 self._mismatch(batch, place, "the time lies outside of 1677 to 2262", BAD_OUT_OF_RANGE)
             else:
-                name = Wire(int(columns.layout.codes[place])).spelled
+                name = Wire.of(int(columns.layout.codes[place])).spelled
                 self._mismatch(batch, place, f"the {name} does not fit {kind.name} exactly")
 
     def _check_ranges(self, batch: Batch) -> None:
@@ -252,7 +252,7 @@ def _unfit(code: int, kind: Kind) -> str:
         return f"array instead of {kind.name}"
     if code == 0:
         return f"no value instead of {kind.name}"
-    wire = Wire(code) if code <= 25 else Wire.BYTESTRING
+    wire = Wire.of(code)
     if wire in kind.wire or (kind.converts and wire in _NUMBERS):
         return ""
     return f"{wire.spelled} instead of {kind.name}"

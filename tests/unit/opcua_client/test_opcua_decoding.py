@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import struct
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -13,9 +14,10 @@ from asyncua import ua
 from asyncua.ua.ua_binary import struct_to_binary, variant_to_binary
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from opcua_client.datatypes import Wire
+from opcua_client.datatypes import Wire, kind_of
 from opcua_client.decoding import Columns, Reader, check_header, skim
 from opcua_client.errors import Malformed, OpcUaError, Refused
+from opcua_client.values import Converter
 
 HEADER = b"\x01\x00\x7a\x02" + struct.pack("<qII", 0, 7, 0) + b"\x00" + struct.pack("<i", 0) + b"\x00\x00\x00"
 
@@ -188,6 +190,30 @@ def test_a_mutated_answer_is_read_alike_by_the_long_and_the_short_way_or_refused
                 reader.read(bytes(body))
             continue
         found = reader.read(bytes(body)).layout
-        for name in ("codes", "value_at", "value_end", "status_at", "time_at", "pico_at", "server_at", "server_pico_at"):
+        for name in ("codes", "value_at", "value_end", "status_at", "time_at", "pico_at", "server_at",
+                     "server_pico_at"):
             assert (getattr(found, name) == getattr(expected, name)).all(), name
         reader.read(whole)
+
+
+@pytest.mark.parametrize("code", range(26, 32))
+def test_types_that_nobody_knows_are_octets(code: int) -> None:
+    body = response([Value(bytes([code]) + struct.pack("<i", 2) + b"\x01\x02")])
+    assert Converter([kind_of("ByteString")]).batch(body, 1).texts == [(0, b"\x01\x02")]
+    assert Converter([kind_of("Double")]).batch(body, 1).mismatches == [(0, "ByteString instead of Double")]
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_mutated_answers_of_every_type_end_in_values_or_in_an_error_of_ours(seed: int) -> None:
+    rng = random.Random(seed)
+    values = [Value(v, 0x40900000 if i % 3 else None, 10**17, 17 if i % 4 else None, 10**17 if i % 2 else None)
+              for i, v in enumerate(PLAIN)]
+    kinds = [kind_of(k) for k in ("Double", "String", "ByteString", "Byte", "DateTime", "Int64", "Float") * 3]
+    converter, whole = Converter(kinds[: len(values)]), response(values)
+    for _ in range(400):
+        body = bytearray(whole)
+        for _ in range(rng.choice((1, 1, 2, 8))):
+            at = rng.randrange(len(body))
+            body[at : at + rng.choice((0, 1, 1, 1, 5))] = rng.randbytes(rng.choice((0, 1, 1, 1, 5)))
+        with suppress(OpcUaError):
+            converter.batch(bytes(body), 1_795_000_000_000_000_000)
