@@ -98,9 +98,8 @@ def attach_when_there(name: str, timeout: float = 20.0) -> Any:
 
 
 def left_in_shm(prefix: str) -> list[str]:
-    """Names in /dev/shm that belong to a namespace; lease files stay for good and hold nothing."""
-    return sorted(p.name for p in SHM.iterdir()
-                  if p.name.startswith((prefix, f"sem.{prefix}")) and not p.name.endswith(".lease"))
+    """Names in /dev/shm that belong to a namespace, locks and semaphores too."""
+    return sorted(p.name for p in SHM.iterdir() if p.name.startswith((prefix, f"sem.{prefix}")))
 
 
 def children(pid: int) -> dict[str, int]:

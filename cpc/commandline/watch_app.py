@@ -224,11 +224,9 @@ class WatchApp(App[None]):
         box.set_class(bool(states), "some")
         box.update("\n".join(states))
         self.show_details()
-        only = "ON" if self.view.only_bad else "off"
+        only = "b all" if self.view.only_bad else "b only bad"
         self.query_one("#keys", Static).update(
-            f" {self.view.summary()} │ / filter  Esc clear  b only bad: {only}  "
-            "s or 1-5 sort  r reverse  q quit"
-        )
+            f" {self.view.summary()} │ / filter  {only}  1-5 sort  r reverse  q quit")
 
     def show_details(self) -> None:
         """What the line under the cursor has besides its cells."""

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from process_image import Point
 from process_image.quality import quality_name
 
-from cpc.commandline.output import printable, text_age, text_value
+from cpc.commandline.output import plural, printable, text_age, text_value
 
 COLUMNS = ("POINT", "VALUE", "UNIT", "QUALITY", "AGE")
 """Heads of the columns; sorting goes by their index."""
@@ -118,7 +118,9 @@ class View:
         """`12 of 340 points, 3 not good`."""
         total = len(self.feed.points)
         trouble = int(np.count_nonzero(self.bad(np.arange(total))))
-        shown = f"{len(self.order)} of {total} points" if len(self.order) != total else f"{total} points"
+        shown = plural(total, "point")
+        if len(self.order) != total:
+            shown = f"{len(self.order)} of {shown}"
         return f"{shown}, {trouble} not good"
 
     def _learn(self) -> None:

@@ -19,6 +19,10 @@ import pytest
 from plant import CPC, SHM
 
 
+ENVIRONMENT = {name: text for name, text in os.environ.items() if name not in ("COLUMNS", "LINES")}
+"""Without a size that would go before the terminal's own."""
+
+
 class Terminal:
     """A command on a pseudo-terminal of 120 by 30."""
 
@@ -28,7 +32,7 @@ class Terminal:
         self.before = termios.tcgetattr(slave)
         self.slave = slave
         self.process = subprocess.Popen([*CPC, *arguments], stdin=slave, stdout=slave, stderr=slave,
-                                        start_new_session=True, env={**os.environ, "TERM": "xterm-256color"})
+                                        start_new_session=True, env={**ENVIRONMENT, "TERM": "xterm-256color"})
         self.seen = ""
 
     def wait_for(self, text: str, timeout: float = 40.0) -> None:

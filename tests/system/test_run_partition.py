@@ -170,6 +170,21 @@ def test_a_device_that_is_down_at_the_start_says_why_and_comes_up_by_itself(tmp_
         wait_until(lambda: "Good" not in qualities(image).values(), what="the device's end is seen")
 
 
+def test_an_opcua_server_that_is_down_at_the_start_says_why_and_comes_up_by_itself(tmp_path, shm_prefix):
+    port = free_port()
+    file = opcua_file(tmp_path / "o.xml", alias="Late", url=f"opc.tcp://127.0.0.1:{port}")
+    with (
+        running("run", "--opcua", file, "--namespace", shm_prefix, "--interval", "0.1") as run,
+        attach_when_there(f"{shm_prefix}_opcua_shm") as image,
+    ):
+        wait_until(lambda: set(qualities(image).values()) == {"BadCommunicationError"}, what="a reason")
+        assert "Late" in image.snapshot()["Late/$last_error"].value
+        run.wait_for("device does not answer device=Late")
+        with running("simulate", file, "--port", port, ready=f":{port}"):
+            print(f"good {wait_until_good(image):.2f} s after the server came up")
+        wait_until(lambda: "Good" not in qualities(image).values(), what="the server's end is seen")
+
+
 def test_a_stopped_consumer_changes_nothing_for_the_others(files, shm_prefix):
     name = f"{shm_prefix}_modbus_shm"
     code = ("import sys, process_image\nwith process_image.attach(sys.argv[1]) as image:\n"
