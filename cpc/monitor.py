@@ -3,9 +3,10 @@ memory that runs short. It attaches as any consumer does, read-only, so it can't
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -156,15 +157,30 @@ def used_part(folder: Path) -> float:
     return 1.0 - state.f_bavail / state.f_blocks if state.f_blocks else 0.0
 
 
-def remove_segments(names: Iterable[str]) -> None:
-    """Remove segments whose writers have ended; one that another process holds by now stays."""
-    left = [name for name in names if (SHARED_MEMORY / name).exists()]
+def remove_segments(segments: Mapping[str, str]) -> None:
+    """Remove segments (with the name of each one's semaphore) whose writers have ended, and what one that was killed
+    before its segment was whole has left of it; one that another process holds by now stays.
+    """
+    left = {name: guard for name, guard in segments.items() if _traces(name, guard)}
     if not left:
         return
-    from process_image import ImageError, unlink
+    from process_image import clean
 
-    for name in left:
-        try:
-            unlink(name)
-        except ImageError as error:
-            event(_log, logging.WARNING, "segment stays", segment=name, reason=error)
+    for name, guard in left.items():
+        for answer in clean(name, exact=True):
+            if not answer.removed:
+                event(_log, logging.WARNING, "segment stays", segment=name, reason=answer.reason)
+        if not (SHARED_MEMORY / name).exists():
+            _remove_semaphore(guard)
+
+
+def _traces(name: str, guard: str) -> bool:
+    return any((SHARED_MEMORY / n).exists() for n in (name, f"{name}.lease", f"{name}.new", f"sem.{guard}"))
+
+
+def _remove_semaphore(name: str) -> None:
+    """The semaphore of a segment that is gone; mostly it went with the segment."""
+    import posix_ipc
+
+    with contextlib.suppress(posix_ipc.ExistentialError, posix_ipc.PermissionsError):
+        posix_ipc.unlink_semaphore(f"/{name}")

@@ -111,6 +111,11 @@ class Settings:
         """Names of its segments, the service's own first."""
         return tuple(segment_name(self.kind, self.namespace, audience.name) for audience in self.audiences)
 
+    @property
+    def semaphores(self) -> tuple[str, ...]:
+        """Names of the semaphores that guard them, in the same order."""
+        return tuple(semaphore_name(self.kind, self.namespace, audience.name) for audience in self.audiences)
+
 
 def settings_for(
     kind: str, files: Sequence[Path | str], config: Path | str | None, *, namespace: str | None = None,

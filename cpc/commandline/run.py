@@ -61,13 +61,13 @@ def _run_processes(args: Namespace, services: Sequence[Settings], files: dict[st
     supervisor = Supervisor(commands)
     monitor = Monitor({s.kind: s.segments for s in services}, is_ready=supervisor.is_ready, restart=supervisor.kill)
     supervisor.on_tick = monitor.tick
-    names = [name for s in services for name in s.segments]
+    names = {name: guard for s in services for name, guard in zip(s.segments, s.semaphores, strict=True)}
     found = {name for name in names if (SHARED_MEMORY / name).exists()}
     status = supervisor.run(args.duration)
     monitor.close()
     if not args.keep:
         # A run that was refused must not take away what an earlier one left behind for its successor.
-        remove_segments(name for name in names if status == 0 or name not in found)
+        remove_segments({name: guard for name, guard in names.items() if status == 0 or name not in found})
     return status
 
 

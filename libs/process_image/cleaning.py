@@ -69,15 +69,18 @@ def _guard_name(fd: int, name: str) -> str:
         memory.close()
 
 
-def clean(prefix: str = "") -> list[Cleaned]:
+def clean(prefix: str = "", *, exact: bool = False) -> list[Cleaned]:
     """Remove the segments of dead writers: only what this process can get the lease of, and of this layout.
 
-    Everything else whose name begins with `prefix` and that is a segment, or looks like the trace of one, is left
-    alone and named with the reason.
+    Everything else whose name begins with `prefix` (with `exact`: is `prefix`) and that is a segment, or looks like
+    the trace of one, is left alone and named with the reason.
     """
-    done = [answer for name in names(prefix) if (answer := _clean_one(name)) is not None]
+    chosen = [name for name in names(prefix) if not exact or name == prefix]
+    done = [answer for name in chosen if (answer := _clean_one(name)) is not None]
     for path in sorted(objects.FOLDER.iterdir()):
         if path.name.startswith(prefix) and path.name.endswith(objects.TRACES):
+            if (exact and path.stem != prefix) or not path.exists():  # a lease goes with the object beside it
+                continue
             answer = _clean_trace(path.name)
             if answer is not None:
                 done.append(answer)

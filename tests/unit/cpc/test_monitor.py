@@ -5,12 +5,14 @@ from __future__ import annotations
 import logging
 import time
 
+import posix_ipc
 import process_image
 import pytest
 from peers import wait_until
 from process_image import Point
 
 from cpc import monitor
+from cpc.names import SHARED_MEMORY
 
 POINTS = [
     Point(name=n, device=d, type=t)
@@ -111,10 +113,16 @@ def test_room_that_runs_short_is_warned_of_once_until_there_is_room_again(writer
     assert [m[-2:] for m in warnings] == ["95", "91"]
 
 
-def test_removing_leaves_what_another_writer_holds(writer, shm_prefix, caplog):
-    other = f"{shm_prefix}_other"
-    process_image.create(other, ["a"]).close()
-    monitor.remove_segments([writer.name, other, f"{shm_prefix}_never"])
-    assert process_image.describe(other) is None
+def test_removing_takes_all_of_a_segment_and_leaves_what_another_writer_holds(writer, shm_prefix, caplog):
+    dead, unborn, longer = f"{shm_prefix}_dead", f"{shm_prefix}_unborn", f"{shm_prefix}_dead_longer"
+    for name in (dead, longer):
+        process_image.create(name, ["a"], semaphore=f"{name}_semaphore").close()
+    for trace in (f"{unborn}.lease", f"{unborn}.new"):
+        (SHARED_MEMORY / trace).touch(mode=0o600)
+    posix_ipc.Semaphore(f"/{unborn}_semaphore", posix_ipc.O_CREX).close()
+    monitor.remove_segments({name: f"{name}_semaphore" for name in (writer.name, dead, unborn, f"{shm_prefix}_never")})
     assert process_image.describe(writer.name) is not None
     assert f"segment stays segment={writer.name}" in caplog.text
+    left = {p.name for p in SHARED_MEMORY.iterdir() if shm_prefix in p.name and not p.name.startswith(writer.name)}
+    assert left == {longer, f"sem.{longer}_semaphore"}
+    assert "unborn" not in caplog.text
