@@ -59,6 +59,8 @@ class Stage:
         self._published = memory.published.reshape(-1)
         self._generation_word = header.generation_offset >> 3
         self._sequence_word, self._published_word = header.sequence_offset >> 3, header.published_offset >> 3
+        # the last u32 of each record, slot by slot
+        self._old_sequences = memory.records.view(np.uint32)[:, RECORD_WORDS * 2 - 1 :: RECORD_WORDS * 2]
         self._differs = np.empty(len(self.words), np.bool_)
         self._spread = np.empty(len(self.words), np.bool_)
         self._singles: dict[int, _Piece] = {}
@@ -121,25 +123,26 @@ class Stage:
             previous = piece.shape.records[piece.latest, piece.part].reshape(-1)
         size = len(current)
         differs = np.not_equal(current, previous, out=self._differs[:size])
+        if not np.logical_or.reduce(differs):  # ends at the first difference
+            return None
         # word by word or-ed with its two followers: at the value of a record this says value, raw, quality or sequence
         spread = np.logical_or(differs[:-2], differs[1:-1], out=self._spread[: size - 2])
         np.logical_or(spread, differs[2:], out=spread)
         suspects = spread[VALUE_WORD::RECORD_WORDS].copy()
         if not np.logical_or.reduce(suspects):
             return None
-        before = previous.view(RECORD)["sequence"]
         if np.logical_and.reduce(suspects):
             matrix = differs.reshape(-1, RECORD_WORDS)
             if np.logical_and.reduce(matrix[:, VALUE_WORD] | matrix[:, VALUE_WORD + 1]):
-                return self._count_up_all(piece, before)
+                return self._count_up_all(piece, previous.view(RECORD)["sequence"])
         return self._count_up(piece, suspects.nonzero()[0], current, previous)
 
     def _count_up(self, piece: _Piece, local: Rows, current: Words, previous: Words) -> Rows | None:
         """Raise the sequences of the rows that really changed; put those right that were merely overwritten."""
-        before = previous.view(RECORD)["sequence"][local]
         rows = _global(piece.rows, local)
-        staged = self._sequences[rows]
-        if np.logical_or.reduce(staged != before):
+        slot = piece.latest if piece.shape is None else piece.latest[local // piece.shape.count]
+        before = self._old_sequences[slot, rows]
+        if np.logical_or.reduce(self._sequences[rows] != before):
             new, old = current.view(RECORD)[local], previous.view(RECORD)[local]
             words, old_words = (r.view(np.uint64).reshape(-1, RECORD_WORDS) for r in (new, old))
             real = (words[:, VALUE_WORD] != old_words[:, VALUE_WORD]) | (new["quality"] != old["quality"])

@@ -7,6 +7,7 @@ at `reserved` again: what lies behind it by more than the ring's size may be ove
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -16,21 +17,25 @@ from process_image.layout import CUT_FLAG, RECORD, RECORD_WORDS, TEXT_HEAD, Word
 from process_image.memory import Memory
 
 Rows = npt.NDArray[np.intp]
+_OPAQUE: Final = np.dtype((np.void, RECORD.itemsize))
+"""A record as bytes: numpy copies such elements whole, and structured ones field by field."""
 
 
 class Journal:
     """Writes changes; positions count entries (bytes for texts) since the epoch began and never fall."""
 
-    def __init__(self, memory: Memory, texts: npt.NDArray[np.uint8], places: npt.NDArray[np.int64]) -> None:
-        """`texts` is the staged text area, `places` the offset of each row's text slot in it, -1 for numbers."""
+    def __init__(self, memory: Memory, records: npt.NDArray[np.void], texts: npt.NDArray[np.uint8],
+                 places: npt.NDArray[np.int64]) -> None:
+        """`records` and `texts` are staged, `places` is the offset of each row's text slot there, -1 for numbers."""
         self._memory = memory
+        self._source, self._source_words = records.view(_OPAQUE), records.view(np.uint64)
         self._texts = texts
         self._heads = texts.view(np.uint32)
         self._places = places
         self._has_text = bool((places >= 0).any())
         self._entries = memory.header.journal_entries
         self._long = memory.header.long_length
-        self._records = memory.journal_records.view("V40")
+        self._records = memory.journal_records.view(_OPAQUE)
         self._words = memory.journal_records.view(np.uint64)
         self._numbers = np.arange(memory.header.points, dtype=np.uint32)
         self.position = memory.read(Word.JOURNAL_COMMITTED)
@@ -39,8 +44,8 @@ class Journal:
         self._long_position = memory.read(Word.LONG_RESERVED)
         self.long_values = 0
 
-    def write(self, records: npt.NDArray[np.void], found: Sequence[slice | Rows], now: int) -> int:
-        """Write the rows of `records` that `found` names; returns their number."""
+    def write(self, found: Sequence[slice | Rows], now: int) -> int:
+        """Write the staged records of the rows that `found` names; returns their number."""
         count = sum(part.stop - part.start if isinstance(part, slice) else len(part) for part in found)
         if not count:
             return 0
@@ -54,7 +59,7 @@ class Journal:
             hook("publish.reserved")
         position = start
         for part in found:
-            position = self._write_part(records, part, position, end, now)
+            position = self._write_part(part, position, end, now)
         if hook is not None:
             hook("publish.entries")
         fences.release()  # entries are whole before they are committed
@@ -64,8 +69,7 @@ class Journal:
             hook("publish.committed")
         return count
 
-    def _write_part(self, records: npt.NDArray[np.void], part: slice | Rows, position: int, end: int,
-                    now: int) -> int:
+    def _write_part(self, part: slice | Rows, position: int, end: int, now: int) -> int:
         """Write one part from `position` on, leaving out what this same call would overwrite again."""
         length = part.stop - part.start if isinstance(part, slice) else len(part)
         skip = min(length, max(0, end - self._entries - position))
@@ -80,20 +84,20 @@ class Journal:
                 part = slice(part.start + fits, part.stop)
             else:
                 head, part = part[:fits], part[fits:]
-            self._write_straight(records, head, slice(place, place + fits), now)
+            self._write_straight(head, slice(place, place + fits), now)
             position += fits
             left -= fits
         return position
 
-    def _write_straight(self, records: npt.NDArray[np.void], rows: slice | Rows, target: slice, now: int) -> None:
+    def _write_straight(self, rows: slice | Rows, target: slice, now: int) -> None:
         memory = self._memory
         if isinstance(rows, slice):
             here = slice(target.start * RECORD_WORDS, target.stop * RECORD_WORDS)
             there = slice(rows.start * RECORD_WORDS, rows.stop * RECORD_WORDS)
-            self._words[here] = records.view(np.uint64)[there]
+            self._words[here] = self._source_words[there]
             memory.journal_row[target] = self._numbers[rows]
         else:
-            np.take(records.view("V40"), rows, out=self._records[target], mode="clip")
+            self._source.take(rows, out=self._records[target], mode="clip")
             memory.journal_row[target] = rows
         memory.journal_published[target] = now
         if self._has_text:

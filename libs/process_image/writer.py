@@ -48,7 +48,7 @@ class Writer:
         self.records: npt.NDArray[np.void] = stage.records
         self._places, self._block_of, self._tables = plan.text_places, plan.block_of, plan.tables
         self._text_bytes = stage.texts.view(np.uint8)
-        self._journal = Journal(memory, self._text_bytes, self._places)
+        self._journal = Journal(memory, self.records, self._text_bytes, self._places)
         self._all = np.arange(len(plan.blocks))
         self._changed_texts: set[int] = set()
         self._rule = SemaphoreRule(None, self.counters, repair_after=repair_after, bound=bound)
@@ -71,7 +71,7 @@ class Writer:
             rows = np.flatnonzero(self.records["quality"] != BAD_WAITING_FOR_INITIAL_DATA)
             self.records["quality"] = BAD_WAITING_FOR_INITIAL_DATA
             self.records["sequence"][rows] += np.uint32(1)
-            changed = self._journal.write(self.records, [rows], now)
+            changed = self._journal.write([rows], now)
         memory.next_due[:] = 0
         stage.fill(stage.pieces(self._all), self._all, now)
         self._count(changed, now)
@@ -188,7 +188,7 @@ class Writer:
         found: list[Any] = list(stage.detect(pieces))
         if self._changed_texts:
             found = self._add_texts(index, found)
-        changed = self._journal.write(self.records, found, now)
+        changed = self._journal.write(found, now)
         stage.fill(pieces, index, now)
         if next_due is not None:
             self._memory.next_due[index] = next_due
@@ -204,7 +204,7 @@ class Writer:
         stage, memory = self._stage, self._memory
         records, texts = stage.words.copy(), stage.texts.copy()
         take_over(memory, stage, self._tables)
-        self._journal = Journal(memory, self._text_bytes, self._places)
+        self._journal = Journal(memory, self.records, self._text_bytes, self._places)
         stage.fill(stage.pieces(self._all), self._all, time.monotonic_ns())
         stage.words[:], stage.texts[:] = records, texts
         self._changed_texts.update(np.flatnonzero(self._places >= 0).tolist())
