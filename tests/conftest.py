@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import secrets
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,6 +13,15 @@ import peers
 import pytest
 
 SHM = Path("/dev/shm")
+
+
+def pytest_configure() -> None:
+    """Hear SIGINT again where a shell that started us in the background has it ignored.
+
+    What is ignored here would be ignored by every process that a test starts, and Ctrl-C could not be tested.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
