@@ -38,14 +38,16 @@ def files(tmp_path: Path) -> list[object]:
 def test_simulated_devices_of_both_kinds_become_good_and_a_signal_ends_all(files, shm_prefix):
     begin = time.monotonic()
     with running("run", *files, "--namespace", shm_prefix) as run:
-        for kind in ("modbus", "opcua"):
-            with attach_when_there(f"{shm_prefix}_{kind}_shm") as image:
-                wait_until(lambda image=image: "Good" in qualities(image).values(), 20, what="a first good record")
-                print(f"first good {kind} record {time.monotonic() - begin:.2f} s after the start of cpc run")
-                wait_until_good(image)
-                values = image.snapshot().records["value"].copy()
-                wait_until(lambda image=image, values=values: (image.snapshot().records["value"] != values).any(),
-                           what="values that move")
+        images = {kind: attach_when_there(f"{shm_prefix}_{kind}_shm") for kind in ("modbus", "opcua")}
+        for kind, image in images.items():
+            wait_until(lambda image=image: "Good" in qualities(image).values(), 20, what="a first good record")
+            print(f"first good {kind} record {time.monotonic() - begin:.2f} s after the start of cpc run")
+        for image in images.values():
+            wait_until_good(image)
+            values = image.snapshot().records["value"].copy()
+            wait_until(lambda image=image, values=values: (image.snapshot().records["value"] != values).any(),
+                       what="values that move")
+            image.close()
         processes = children(run.pid)
         assert set(processes) == {"modbus", "opcua", "modbus-simulator", "opcua-simulator"}
         ending = time.monotonic()
