@@ -25,11 +25,13 @@ from modbus_tcp_client import DecodePlan, plan
 from process_image import RECORD
 from pymodbus.client.mixin import ModbusClientMixin
 
+_D = Datatype
 MIX = (
-    Datatype.INT16, Datatype.FLOAT32, Datatype.UINT16, Datatype.INT32, Datatype.UINT16, Datatype.FLOAT32,
-    Datatype.UINT32, Datatype.INT16, Datatype.FLOAT64, Datatype.UINT64, Datatype.INT64, Datatype.UINT16,
+    _D.INT16, _D.FLOAT32, _D.UINT16, _D.INT32, _D.UINT16, _D.FLOAT32, _D.UINT16, _D.UINT32, _D.INT16, _D.FLOAT64,
+    _D.UINT16, _D.FLOAT32, _D.INT16, _D.UINT64, _D.UINT16, _D.INT32, _D.INT16, _D.FLOAT32, _D.UINT16, _D.INT64,
 )
-"""Types in turn; every third value has its lower register first, every fourth integer is scaled."""
+"""Types in turn, half of them of one register; every third value has its lower register first, every fourth is
+scaled by 0.1."""
 SLICE_SECONDS = 0.01
 """How long each side runs before the other takes its turn: short, so that both see the same weather."""
 TURNS = 25
@@ -80,15 +82,17 @@ def measure(devices: int, values: int, rounds: int) -> dict[str, Any]:
     registers = data.view(">u2").astype(int).tolist()
     jobs = [
         (p.address, p.address + p.registers, ModbusClientMixin.DATATYPE[p.datatype.name],
-         "little" if p.order == "CDAB" else "big")
+         "little" if p.order == "CDAB" else "big", p.scale)
         for p in points
     ]
     convert = ModbusClientMixin.convert_from_registers
 
     def theirs() -> None:
         row = registers[0]
-        for start, stop, kind, order in jobs:
-            convert(row[start:stop], kind, word_order=order)  # type: ignore[arg-type]
+        for start, stop, kind, order, scale in jobs:
+            number = convert(row[start:stop], kind, word_order=order)  # type: ignore[arg-type]
+            if scale != 1.0:
+                number *= scale  # type: ignore[operator]
 
     def ours() -> None:
         decode_plan.decode(data, records)
@@ -108,7 +112,7 @@ def measure(devices: int, values: int, rounds: int) -> dict[str, Any]:
 def check(decode_plan: DecodePlan, data: Any, records: Any, registers: Any, jobs: Any) -> None:
     """Both sides must say the same before they are timed."""
     decode_plan.decode(data, records)
-    for i, (start, stop, kind, order) in enumerate(jobs):
+    for i, (start, stop, kind, order, _) in enumerate(jobs):
         number = ModbusClientMixin.convert_from_registers(registers[-1][start:stop], kind, word_order=order)
         number = float(number) / 10 if decode_plan.points[i].scaled else float(number)  # type: ignore[arg-type]
         assert np.isclose(records[-1, i]["value"], number, rtol=1e-12, equal_nan=True), (i, kind)

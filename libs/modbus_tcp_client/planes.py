@@ -11,18 +11,26 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from modbus_tcp_client.gather import F64, U64, Bytes, Copy, number_type, runs
+from modbus_tcp_client.gather import BIG_ENDIAN, F64, U64, Bytes, Copy, number_type, runs
 from modbus_tcp_client.lanes import Kind, Lane
 
 U16 = npt.NDArray[np.uint16]
 
 
 def by_width(lanes: Sequence[Lane]) -> list[Lane]:
-    """Lanes in the order in which `Fleet` takes them: single bytes after whole registers, signed last of each."""
-    return sorted(
-        lanes,
-        key=lambda x: (_words(x), _is_half(x), x.kind is Kind.SIGNED, number_type(x.kind), x.kind, x.scaled, x.point),
-    )
+    """Lanes in the order in which `Fleet` takes them: single bytes after whole registers, signed last of each.
+
+    In every other group of one type the scaled lanes come first, so that those of two groups meet in one slice.
+    """
+    groups: dict[tuple[int, bool, bool, str], list[Lane]] = {}
+    for x in lanes:
+        key = _words(x), _is_half(x), x.kind is Kind.SIGNED, number_type(x.kind)
+        groups.setdefault(key, []).append(x)
+    return [
+        x
+        for number, key in enumerate(sorted(groups))
+        for x in sorted(groups[key], key=lambda x: (x.kind, x.scaled ^ (number % 2 == 1), x.point))
+    ]
 
 
 class Fleet:
@@ -35,25 +43,42 @@ class Fleet:
         self._planes = np.empty((words * (2 if turned else 1), raw.shape[1]), dtype=np.uint16)
         self._plain, self._turned = self._planes[:words], self._planes[words:]
         """The turned ones, their bytes swapped, stand behind, where any lane needs them."""
-        edge = sum(_words(x) == 1 for x in lanes)
-        self._single = _SingleWords(lanes[:edge], words, raw[:edge], value[:edge])
-        self._double = _DoubleWords(lanes[edge:], words, raw[edge:], value[edge:])
+        self._rows = np.empty((raw.shape[1], words), dtype=np.uint16)
+        index: list[int] = []
+        starts: list[tuple[int, list[Lane], slice]] = []
+        done = 0
+        for size in (1, 2, 4):
+            some = [x for x in lanes if _words(x) == size]
+            registers = [_registers(x, words) for x in some]
+            starts.append((len(index), some, slice(done, done + len(some))))
+            # All most significant registers first.
+            index += [r[k] for k in range(size) for r in registers]
+            done += len(some)
+        self._index = np.array(index, dtype=np.intp)
+        self._taken = np.empty((len(index), raw.shape[1]), dtype=np.uint16)
+        self._parts = [
+            (_ManyWords if number else _SingleWords)(some, self._taken[start:], raw[where], value[where])
+            for number, (start, some, where) in enumerate(starts) if some
+        ]
 
     def __call__(self, data: Bytes) -> None:
         """Take (devices, width) bytes."""
-        self._plain[...] = data.view(">u2").T
+        # Bytes are put right before the data is turned: in one step it takes longer, most on a busy machine.
+        self._rows[...] = data.view(">u2")
+        self._plain[...] = self._rows.T
         if len(self._turned):
             self._turned[...] = data.view("<u2").T
-        self._single.fill(self._planes)
-        self._double.fill(self._planes)
+        self._planes.take(self._index, axis=0, out=self._taken, mode="clip")
+        for part in self._parts:
+            part.fill()
 
 
 class _SingleWords:
     """Lanes of one register or less."""
 
-    def __init__(self, lanes: Sequence[Lane], planes: int, raw: U64, value: F64) -> None:
-        self._index = np.array([_registers(x, planes)[0] for x in lanes], dtype=np.intp)
-        taken = self._taken = np.empty(raw.shape, dtype=np.uint16)
+    def __init__(self, lanes: Sequence[Lane], registers: U16, raw: U64, value: F64) -> None:
+        """`registers` begins with theirs, of all devices."""
+        taken = registers[: len(lanes)]
         half = sum(not _is_half(x) for x in lanes)
         self._halves = taken[half:]
         self._up = np.array([[0 if x.taken[0] % 2 == 0 else 8] for x in lanes[half:]], dtype=np.uint16)
@@ -67,11 +92,8 @@ class _SingleWords:
         self._masks = np.array([[lanes[i].mask] for i in bits], dtype=np.uint16)
         self._copies = _copies(lanes, taken, raw, value)
 
-    def fill(self, planes: U16) -> None:
-        """Put the lanes together."""
-        if not len(self._taken):
-            return
-        planes.take(self._index, axis=0, out=self._taken, mode="clip")
+    def fill(self) -> None:
+        """Put the lanes together from the registers as they are now."""
         if len(self._halves):
             # The wanted byte to the top of its word, then down again with or without sign.
             np.left_shift(self._halves, self._up, self._halves)
@@ -84,43 +106,24 @@ class _SingleWords:
             to[...] = source
 
 
-class _DoubleWords:
-    """Lanes of two registers, then those of four, which are put together from pairs: all upper, then all lower."""
+class _ManyWords:
+    """Lanes of two registers each, or of four: each register goes straight to its place in memory."""
 
-    def __init__(self, lanes: Sequence[Lane], planes: int, raw: U64, value: F64) -> None:
-        two = [_registers(x, planes) for x in lanes if _words(x) == 2]
-        four = [_registers(x, planes) for x in lanes if _words(x) == 4]
-        pairs = two + [r[:2] for r in four] + [r[2:] for r in four]
-        self._upper = np.array([r[0] for r in pairs], dtype=np.intp)
-        self._lower = np.array([r[1] for r in pairs], dtype=np.intp)
-        shape = len(pairs), raw.shape[1]
-        self._words = np.empty(shape, dtype=np.uint16)
-        whole = self._whole = np.empty(shape, dtype=np.uint32)
-        self._rest = np.empty(shape, dtype=np.uint32)
-        n = len(two)
-        self._copies = _copies(lanes[:n], whole[:n], raw[:n], value[:n])
-        self._quads = raw[n:]
-        self._quad_upper, self._quad_lower = whole[n : n + len(four)], whole[n + len(four) :]
-        self._quad_copies = _copies(lanes[n:], self._quads, self._quads, value[n:])
+    def __init__(self, lanes: Sequence[Lane], registers: U16, raw: U64, value: F64) -> None:
+        """`registers` begins with the most significant ones of all lanes, then come the next ones, and so on."""
+        size = _words(lanes[0])
+        whole = raw if size == 4 else np.empty(raw.shape, dtype=np.uint32)
+        words = whole.view(np.uint16).reshape(*raw.shape, size)
+        n = len(lanes)
+        # In memory the least significant register comes first, except on a big-endian machine.
+        self._copies: list[Copy] = [
+            (words[:, :, k if BIG_ENDIAN else size - 1 - k], registers[k * n : (k + 1) * n]) for k in range(size)
+        ]
+        self._copies += _copies(lanes, whole, raw, value)
 
-    def fill(self, planes: U16) -> None:
-        """Put the lanes together."""
-        words, whole, rest = self._words, self._whole, self._rest
-        if not len(words):
-            return
-        planes.take(self._upper, axis=0, out=words, mode="clip")
-        whole[...] = words
-        np.left_shift(whole, 16, whole)
-        planes.take(self._lower, axis=0, out=words, mode="clip")
-        rest[...] = words
-        np.bitwise_or(whole, rest, whole)
-        if len(self._quads):
-            self._quads[...] = self._quad_upper
-            np.left_shift(self._quads, 32, self._quads)
-            np.bitwise_or(self._quads, self._quad_lower, self._quads)
+    def fill(self) -> None:
+        """Put the lanes together from the registers as they are now."""
         for to, source in self._copies:
-            to[...] = source
-        for to, source in self._quad_copies:
             to[...] = source
 
 

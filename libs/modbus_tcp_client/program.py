@@ -24,7 +24,7 @@ Step = tuple[np.ufunc, F64, F64]
 
 BAD = np.uint32(0x80000000)
 """The severity bit of a Bad StatusCode (OPC UA Part 4, clause 7.39)."""
-CALL_WORTH = 400
+CALL_WORTH = 600
 """Numbers that may be scaled by 1 to save a numpy call."""
 KEPT_BUFFERS = 4
 """Numbers of devices for which buffers are kept."""
