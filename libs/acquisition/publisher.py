@@ -72,6 +72,10 @@ class Publisher:
         """Have a block published by the next flush; it counts as stale a grace after `next_due_ns` (monotonic)."""
         self._touched[block] = next_due_ns
 
+    def touch_all(self, blocks: Sequence[int], next_due_ns: Sequence[int]) -> None:
+        """As `touch`, for many blocks."""
+        self._touched.update(zip(blocks, next_due_ns, strict=True))
+
     def flush(self) -> int:
         """Publish what was touched, heartbeat when due, wake waiting readers once; returns the number of blocks."""
         now = time.monotonic_ns()

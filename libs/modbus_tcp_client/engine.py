@@ -26,6 +26,7 @@ from modbus_tcp_client.link import Link
 from modbus_tcp_client.points import scan_class
 from modbus_tcp_client.poll import Poll
 from modbus_tcp_client.resolve import Resolver
+from modbus_tcp_client.sweep import FEWEST, Sweep
 from modbus_tcp_client.timers import Timers
 from modbus_tcp_client.unit import Unit
 
@@ -67,6 +68,7 @@ class Engine:
             unit.polls = self._polls(unit, interval, label)
         self.links = self._make_links()
         self._make_fleets()
+        self._sweep = self._make_sweep()
 
     # ------------------------------------------------------------ building
 
@@ -94,6 +96,11 @@ class Engine:
                 unit.link = link
             links.append(link)
         return tuple(links)
+
+    def _make_sweep(self) -> Sweep | None:
+        """The fast path, if there are enough polls that it is made for."""
+        polls = [link.units[0].polls[0] for link in self.links if _sweepable(link)]
+        return Sweep(self, polls) if len(polls) >= FEWEST else None
 
     def _make_fleets(self) -> None:
         """Polls that are decoded alike, in the order of their rows, so that side by side stays side by side."""
@@ -154,7 +161,10 @@ class Engine:
         if (self._completed or self._pressing) and now - self._flushed >= COALESCE_NS:
             self.flush()
         longest = 0.001 if self._completed or self._pressing else IDLE_SECONDS
-        for descriptor, _ in self._epoll.poll(self.timers.wait(time.monotonic_ns(), longest)):
+        events = self._epoll.poll(self.timers.wait(time.monotonic_ns(), longest))
+        if self._sweep is not None and self._sweep.takes:
+            events = self._receive(self._sweep, events)
+        for descriptor, _ in events:
             link = self._sockets.get(descriptor)
             if link is not None:
                 try:
@@ -165,9 +175,37 @@ class Engine:
                 os.eventfd_read(self._bell)
                 self.resolver.deliver()
         now = time.monotonic_ns()
+        if self._sweep is not None:
+            self._sweep.begin(now)
         idle = now - self._flushed
         if idle >= IDLE_SECONDS * 1e9 or (idle >= COALESCE_NS and (self._completed or self._pressing)):
             self.flush()
+
+    def _receive(self, sweep: Sweep, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
+        """Receive for the slots of the fast path; returns the other events."""
+        others: list[tuple[int, int]] = []
+        slots: list[int] = []
+        sizes: list[int] = []
+        takes = sweep.takes
+        for event in events:
+            take = takes.get(event[0])
+            if take is None:
+                others.append(event)
+                continue
+            receive, view, slot = take
+            try:
+                sizes.append(receive(view))
+                slots.append(slot)
+            except BlockingIOError:
+                continue
+            except OSError as fault:
+                sweep.fail(slot, fault)
+        if slots:
+            try:
+                sweep.take(slots, sizes)
+            except Exception as fault:  # noqa: BLE001 - the fast path ends; the ordinary one takes over
+                sweep.break_down(fault, time.monotonic_ns())
+        return others
 
     # ------------------------------------------------------------ for links and polls
 
@@ -192,6 +230,21 @@ class Engine:
     def press(self) -> None:
         """Have a changed status published soon."""
         self._pressing = True
+
+    def admit(self, poll: Poll, now: int) -> bool:
+        """Put a poll on the fast path, if it may be there."""
+        return self._sweep is not None and self._sweep.admit(poll, now)
+
+    def release(self, link: Link) -> None:
+        """A connection is being closed: take it off the fast path."""
+        if self._sweep is not None:
+            self._sweep.release(link)
+
+    def complete_many(self, fleet: Fleet, members: list[int]) -> None:
+        """As `complete`, for members of a fleet on the fast path."""
+        self._pressing = True
+        if fleet.complete_many(members):
+            self._fleets.append(fleet)
 
     def complete(self, poll: Poll) -> None:
         """All answers of a poll are there."""
@@ -220,9 +273,19 @@ class Engine:
             poll.unsettled = False
             touch(poll.block, poll.promise(now))
         self._completed.clear()
+        if self._sweep is not None:
+            self.publisher.touch_all(*self._sweep.settled(now))
         self._pressing = False
         self.publisher.flush()
         self._flushed = now
+
+
+def _sweepable(link: Link) -> bool:
+    """Whether the fast path is made for a connection: one unit with one poll, back to back, without quirks."""
+    unit = link.units[0]
+    server = unit.server
+    quirks = server.accept_any_unit_id or server.accept_transaction_zero or server.delay or link.in_flight > 1
+    return not link.shared and len(unit.polls) == 1 and not unit.polls[0].interval and not quirks
 
 
 def _decode_key(poll: Poll) -> Key:

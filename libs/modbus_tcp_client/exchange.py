@@ -112,6 +112,19 @@ class Exchange:
         """What made the stream unreadable; the connection must be closed then."""
         return self._splitter.error
 
+    @property
+    def next_transaction(self) -> int:
+        """The transaction id that the next request gets if it is not in use."""
+        return self._next
+
+    def resume(self, job: Job, transaction: int) -> None:
+        """Note a request as under way that was sent elsewhere with this transaction id."""
+        job.head = _TRANSACTION.pack(transaction) + job.tail
+        job.failure = None
+        job.stray = ""
+        self.pending[transaction] = job
+        self._next = transaction % 0xFFFF + 1
+
     def open(self, job: Job) -> bytearray:
         """Note a request as under way and return its frame, to be sent now."""
         transaction = self._next

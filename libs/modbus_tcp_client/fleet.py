@@ -50,6 +50,17 @@ class Fleet:
         """When the answer came (ns since the Unix epoch)."""
         self._times[member * self._stride + request] = received
 
+    def put(self, members: Places, request: int, data: npt.NDArray[np.uint8], received: int) -> None:
+        """The answers of several members to the same request, a row of `data` for each."""
+        offset, size = self._spans[request]
+        self._data[members, offset : offset + size] = data
+        self._received[members, request] = received
+
+    def complete_many(self, members: list[int]) -> bool:
+        """As `complete`, for several members."""
+        self._completed += members
+        return len(self._completed) == len(members)
+
     def complete(self, member: int) -> bool:
         """All answers of a member are there; True where it is the first that waits for `settle`."""
         self._completed.append(member)

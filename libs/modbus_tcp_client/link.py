@@ -45,6 +45,8 @@ class Link:
         self.urgent: deque[Job] = deque()
         """Jobs that go first: repetitions and probes."""
         self.up = False
+        self.swept = False
+        """Whether its poll is on the fast path."""
         self.probe_after = 0
         """Monotonic ns; no probe before."""
         self.slowest = 0
@@ -143,6 +145,8 @@ class Link:
         self._shut()
 
     def _shut(self) -> None:
+        if self.swept:
+            self._engine.release(self)
         self.up = False
         self._generation += 1
         self.strays += self.exchange.strays + self.exchange.late
@@ -153,6 +157,24 @@ class Link:
             self._engine.unwatch(self._socket.fileno())
             self._socket.close()
             self._socket = None
+
+    # ------------------------------------------------------------ the fast path
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing is under way, waiting or half received."""
+        return self.up and not (self.exchange.pending or self.exchange.partial or self.queue or self.urgent)
+
+    @property
+    def socket(self) -> socket.socket:
+        """The connection's socket; only while it is up."""
+        assert self._socket is not None
+        return self._socket
+
+    def resume(self, job: Job, transaction: int, now: int) -> None:
+        """Go on with a request that the fast path has sent."""
+        self.exchange.resume(job, transaction)
+        self._arm(max(job.deadline, now))
 
     # ------------------------------------------------------------ receiving
 
@@ -168,14 +190,22 @@ class Link:
         except BlockingIOError:
             return
         except OSError as fault:
-            self.drop(no_connection(_words(fault.errno)), now)
+            self.broken(fault, now)
             return
-        if not count:
+        self.absorb(self._buffer[:count], now)
+
+    def broken(self, fault: OSError, now: int) -> None:
+        """The socket has failed."""
+        self.drop(no_connection(_words(fault.errno)), now)
+
+    def absorb(self, data: memoryview, now: int) -> None:
+        """Bytes have come; none of them means that the device closed the connection."""
+        if not data:
             self.drop(no_connection("the device closed the connection", "check its limit of connections"), now)
             return
         self._timeouts = 0
         exchange = self.exchange
-        done = exchange.receive(self._buffer[:count])
+        done = exchange.receive(data)
         if done:
             wall = time.time_ns()
             self._resume_at = now + self._delay
@@ -238,7 +268,7 @@ class Link:
         try:
             sent = self._socket.send(data)
         except OSError as fault:
-            self.drop(no_connection(_words(fault.errno)), now)
+            self.broken(fault, now)
             return
         if sent != len(data):
             self.drop(no_connection("the device takes no more data"), now)

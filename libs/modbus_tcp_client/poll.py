@@ -135,6 +135,13 @@ class Poll:
         self.open += 1
         return job
 
+    def resume(self, cursor: int, began: int) -> Job:
+        """Go on with a cycle that was begun on the fast path; the job at `cursor` is under way."""
+        self.cycle = self.jobs
+        self.cursor, self.open, self.active = cursor + 1, 1, True
+        self.planned = self._began = began
+        return self.jobs[cursor]
+
     def abort(self) -> None:
         """End the cycle without its answers: the connection is gone, or the unit is demoted."""
         self.active = False
@@ -213,6 +220,7 @@ class Poll:
         self._took = now - self._began
         if self.interval and now > self.planned + self.interval:
             self.unit.status.late += 1
+        clean = not self._faults and self.survey.settled
         if self._faults:
             self._settle_partly(now)
         elif self.jobs:
@@ -226,7 +234,7 @@ class Poll:
         elif self._waiting:
             due, self._waiting = self._waiting, 0
             self.begin(due, now)
-        elif not self.interval:
+        elif not self.interval and not (clean and self._engine.admit(self, now)):
             self.begin(now, now)
 
     def _check_bridges(self, now: int) -> None:

@@ -72,6 +72,11 @@ class Survey:
         return self._learnt or self._released or self._split or self.bridges.changed
 
     @property
+    def settled(self) -> bool:
+        """Whether there is nothing to be tried or tried again."""
+        return not self._quarantines and not self.bridges.trying
+
+    @property
     def quarantined(self) -> tuple[Request, ...]:
         """What is left out."""
         return tuple(self._quarantines)

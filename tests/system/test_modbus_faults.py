@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import pairwise
 
 import pytest
@@ -33,6 +33,12 @@ Parts = list[tuple[float, bytes]]
 Fault = Callable[[bytes, bytes], Parts | None]
 
 
+def on_the_fast_path(running: Partition, alias: str) -> bool:
+    """Whether a device takes part in the sweep."""
+    engine = running.manager._engine
+    return engine is not None and any(u.server.alias == alias and u.link.swept for u in engine.units)
+
+
 @contextmanager
 def pair(name: str, **settings: object) -> Iterator[tuple[Partition, LyingDevice]]:
     """A faulty device `sick` and a healthy one `well`, both polled and Good; at the end `well` must have stayed so."""
@@ -40,6 +46,8 @@ def pair(name: str, **settings: object) -> Iterator[tuple[Partition, LyingDevice
         servers = [device("sick", sick.port, **settings), device("well", well.port)]
         with Partition(name, servers) as running:
             running.until_good("sick/a", "well/a")
+            if settings.get("interval") == 0.0:
+                running.until(lambda r: on_the_fast_path(r, "sick"))
             sequence = running["well/a"].sequence
             yield running, sick
             assert running["well/a"].sequence == sequence, "quality or value of the healthy device changed"
@@ -106,11 +114,18 @@ CASES: list[tuple[Fault, set[int]]] = [
 ]
 
 
+@pytest.fixture(params=[0.1, 0.0], ids=["timed", "back-to-back"])
+def interval(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> float:
+    """Polls on a grid, and polls on the fast path for fleets, which here begins with one device."""
+    monkeypatch.setattr("modbus_tcp_client.engine.FEWEST", 1)
+    return float(request.param)
+
+
 @pytest.mark.parametrize(("fault", "allowed"), CASES, ids=[case[0].__name__ for case in CASES])
 def test_a_fault_is_a_quality_with_a_reason_and_goes_away_with_its_cause(
-    fault: Fault, allowed: set[int], shm_name: str
+    fault: Fault, allowed: set[int], shm_name: str, interval: float
 ) -> None:
-    with pair(shm_name) as (running, sick):
+    with pair(shm_name, interval=interval) as (running, sick):
         good = running["sick/a"]
         sick.fault = fault
         running.until(lambda r: r["sick/a"].quality != 0, timeout=2.0)
@@ -151,11 +166,11 @@ def test_exceptions_have_the_qualities_of_the_table(code: int, quality: int, shm
         running.until_good("sick/a", "sick/b", timeout=5.0)
 
 
-def test_a_late_answer_is_dropped_and_the_next_one_counts(shm_name: str) -> None:
+def test_a_late_answer_is_dropped_and_the_next_one_counts(shm_name: str, interval: float) -> None:
     def late(request: bytes, answer: bytes) -> Parts:
         return [(0.4, answer)]
 
-    with pair(shm_name) as (running, sick):
+    with pair(shm_name, interval=interval) as (running, sick):
         sick.fault = late
         running.until_quality("sick/a", BAD_TIMEOUT, timeout=2.0)
         sick.registers[0] = 5
@@ -180,8 +195,8 @@ def test_duplicates_and_answers_glued_to_the_next_lose_nothing(shm_name: str) ->
         assert running.count("sick", "$failures") == 0
 
 
-def test_a_cable_pulled_is_a_communication_error_until_it_is_back(shm_name: str) -> None:
-    with pair(shm_name) as (running, sick):
+def test_a_cable_pulled_is_a_communication_error_until_it_is_back(shm_name: str, interval: float) -> None:
+    with pair(shm_name, interval=interval) as (running, sick):
         sick.refuse()
         running.until_quality("sick/a", BAD_COMMUNICATION_ERROR, timeout=1.0)
         assert running["sick/a"].value == 1000
@@ -189,8 +204,8 @@ def test_a_cable_pulled_is_a_communication_error_until_it_is_back(shm_name: str)
         running.until_good("sick/a", timeout=3.0)
 
 
-def test_resets_are_answered_by_a_new_connection_at_once(shm_name: str) -> None:
-    with pair(shm_name) as (running, sick):
+def test_resets_are_answered_by_a_new_connection_at_once(shm_name: str, interval: float) -> None:
+    with pair(shm_name, interval=interval) as (running, sick):
         for _ in range(3):
             connections = sick.connections
             sick.reset()
@@ -198,14 +213,14 @@ def test_resets_are_answered_by_a_new_connection_at_once(shm_name: str) -> None:
             running.until_good("sick/a", timeout=1.0)
 
 
-def test_a_half_open_connection_is_given_up_for_a_new_one(shm_name: str) -> None:
+def test_a_half_open_connection_is_given_up_for_a_new_one(shm_name: str, interval: float) -> None:
     """The peer is gone without a word: nothing comes on this connection ever again, a new one works."""
     dead: set[int] = set()
 
     def half_open(request: bytes, answer: bytes) -> Parts | None:
         return [] if sick.connections in dead else None
 
-    with pair(shm_name) as (running, sick):
+    with pair(shm_name, interval=interval) as (running, sick):
         dead.add(sick.connections)
         sick.fault = half_open
         running.until_quality("sick/a", BAD_TIMEOUT, timeout=2.0)
@@ -310,3 +325,34 @@ def test_delay_is_kept_between_an_answer_and_the_next_request(shm_name: str) -> 
             running.until(lambda _: len(times) > 10)
     gaps = [b[0] - a[0] for a, b in pairwise(times)]
     assert min(gaps) >= 0.045
+
+
+def test_a_fleet_on_the_fast_path_reads_what_each_device_holds(shm_name: str, interval: float) -> None:
+    """Several requests a cycle, devices alike but for their values, one of them different, and one with a text."""
+    points = [holding(f"p{n}", 40 * n) for n in range(4)]
+    with ExitStack() as stack:
+        plcs = [stack.enter_context(LyingDevice(registers={a: 1000 * k + a for a in range(200)})) for k in range(4)]
+        servers = [device(f"plc{k}", plc.port, points[: 4 if k else 2], interval=interval)
+                   for k, plc in enumerate(plcs)]
+        running = stack.enter_context(Partition(shm_name, servers))
+        running.until_good(*(f"plc{k}/p0" for k in range(4)))
+        if not interval:
+            running.until(lambda r: all(on_the_fast_path(r, f"plc{k}") for k in range(4)))
+        for plc in plcs:
+            plc.registers.update({a: value + 7 for a, value in plc.registers.items()})
+        expected = {f"plc{k}/p{n}": 1000 * k + 40 * n + 7 for k in range(4) for n in range(4 if k else 2)}
+        running.until(lambda r: {name: r[name].value for name in expected} == expected)
+        snapshot = running.image.snapshot()
+        assert all(snapshot[name].quality == 0 for name in expected)
+        assert running.count("plc1", "$failures") == 0
+
+
+def test_requests_on_the_fast_path_are_counted_like_others(shm_name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("modbus_tcp_client.engine.FEWEST", 1)
+    with LyingDevice() as plc:
+        with Partition(shm_name, [device("plc", plc.port, interval=0.0)]) as running:
+            running.until(lambda r: r.count("plc") > 200)
+            engine = running.manager._engine
+            assert engine is not None
+            units = engine.units
+        assert abs(units[0].status.requests - len(plc.log)) <= 1
