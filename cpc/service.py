@@ -202,7 +202,8 @@ def wait_for_files(files: Sequence[Path], seconds: float, stop: Stop) -> bool:
 
 
 def choose(points: Sequence[Point], audience: Audience) -> list[Point]:
-    """The points that an audience gets, by patterns on `alias/name`; system points follow their device's points.
+    """The points that an audience gets, by patterns on `alias/name`; system points follow their device's points,
+    those of the service go to everybody.
 
     A pattern that names system points itself decides about those alone.
     """
@@ -213,7 +214,8 @@ def choose(points: Sequence[Point], audience: Audience) -> list[Point]:
     chosen = {p.full_name for p in kept}
 
     def follows(point: Point) -> bool:
-        return point.is_system and point.device in devices and not _matches(point.full_name, audience.exclude)
+        belongs = point.is_system and (not point.device or point.device in devices)
+        return belongs and not _matches(point.full_name, audience.exclude)
 
     return [p for p in points if p.full_name in chosen or follows(p)]
 

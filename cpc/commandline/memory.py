@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 def points_of(file: EndpointFile, interval: float) -> list[Point]:
     """The points of a file as its service would publish them, system points included."""
-    from acquisition import system_points
+    from acquisition import service_points, system_points
 
     made: list[Point] = []
     if file.modbus:
@@ -28,7 +28,7 @@ def points_of(file: EndpointFile, interval: float) -> list[Point]:
 
         for entry in file.opcua:
             made += [*opcua_points(entry, interval), *system_points(entry.alias)]
-    return made
+    return [*made, *service_points()]
 
 
 def service_bytes(files: Sequence[EndpointFile], interval: float, service: Service | None = None) -> int:

@@ -56,7 +56,7 @@ def _opcua(server: OpcUaServer) -> Iterator[Fault]:
     try:
         client.connect()
         for node in server.nodes:
-            reading = client.read_value(node.node_id)
+            reading = client.read_value(node)
             if is_bad(reading.quality):
                 yield Fault(file=server.file, line=node.line,
                             message=f"{server.alias}: read {node.node_id}: {reading.quality_name}; "

@@ -3,6 +3,9 @@
 from acquisition.backoff import Backoff
 from acquisition.producer import Health, Producer
 from acquisition.publisher import HEARTBEAT_SECONDS, Publisher
-from acquisition.status import DeviceStatus, system_points
+from acquisition.status import DeviceStatus, service_points, system_points
 
-__all__ = ["HEARTBEAT_SECONDS", "Backoff", "DeviceStatus", "Health", "Producer", "Publisher", "system_points"]
+__all__ = [
+    "HEARTBEAT_SECONDS", "Backoff", "DeviceStatus", "Health", "Producer", "Publisher", "service_points",
+    "system_points",
+]

@@ -15,7 +15,7 @@ import numpy.typing as npt
 from process_image import RECORD, Block, Point, Writer, arrange
 from process_image.quality import BAD_WAITING_FOR_INITIAL_DATA, GOOD
 
-from acquisition.status import DeviceStatus
+from acquisition.status import DeviceStatus, service_numbers
 
 HEARTBEAT_SECONDS = 0.25
 """Longest time between two calls of `flush`; each segment's heartbeat is written at this rate."""
@@ -44,7 +44,9 @@ class Publisher:
         self._outlets = [_Outlet(self, writer, shared=writer is whole) for writer in writers]
         self._block_of = {self._block_key(block): block for block in self.blocks}
         self._touched: dict[int, int] = {}
-        self._system = [block for block in self.blocks if self.points[block.start].is_system]
+        system = [block for block in self.blocks if self.points[block.start].is_system]
+        self._system = [block for block in system if block.device]
+        self._service = next((block for block in system if not block.device), None)
         self._statuses = {block.device: DeviceStatus(on_urgent=self._mark_urgent(block)) for block in self._system}
         self._urgent: dict[str, Block] = {block.device: block for block in self._system}
         self._next_status = self._next_heartbeat = 0
@@ -91,7 +93,15 @@ class Publisher:
             self._next_heartbeat = now + int(HEARTBEAT_SECONDS * 0.9e9)
             for outlet in self._outlets:
                 outlet.writer.heartbeat()
+        elif not count:
+            for outlet in self._outlets:
+                outlet.catch_up()
         return count
+
+    @property
+    def pending_wake(self) -> bool:
+        """Whether a wake was held back (at most one a millisecond): flush again in a millisecond, not at leisure."""
+        return any(outlet.writer.pending_wake for outlet in self._outlets)
 
     def _block_key(self, block: Block) -> tuple[str, float, bool]:
         return block.device, block.scan_class, self.points[block.start].is_system
@@ -106,6 +116,7 @@ class Publisher:
         if now >= self._next_status:
             self._next_status = now + int(STATUS_SECONDS * 1e9)
             due = self._system
+            self._stage_service(now)
         elif self._urgent:
             due = list(self._urgent.values())
         else:
@@ -115,6 +126,16 @@ class Publisher:
         for block in due:
             self._stage_one(block, wall)
             self._touched[block.index] = now + int(2 * STATUS_SECONDS * 1e9)
+
+    def _stage_service(self, now: int) -> None:
+        """Have the points of the service published; their numbers are each writer's own."""
+        block = self._service
+        if block is None:
+            return
+        rows = self.records[block.start : block.start + block.count]
+        rows["quality"] = GOOD
+        rows["received_time"] = rows["source_time"] = time.time_ns()
+        self._touched[block.index] = now + int(2 * STATUS_SECONDS * 1e9)
 
     def _stage_one(self, block: Block, wall: int) -> None:
         status = self._statuses[block.device]
@@ -150,11 +171,19 @@ class _Outlet:
         for block in writer.blocks:
             self._block_of[owner[self._rows[block.start]]] = block.index
         self._spans = [slice(b.start, b.start + b.count) for b in writer.blocks]
+        self._service = next(
+            (s for s in self._spans if not writer.points[s.start].device and writer.points[s.start].is_system), None
+        )
 
     def set_text(self, row: int, text: str | bytes) -> None:
         place = self._row_of.get(row)
         if place is not None:
             self.writer.set_text(place, text)
+
+    def catch_up(self) -> None:
+        """Make up for a wake that the rate limit held back."""
+        if self.writer.pending_wake:
+            self.writer.wake(bump=False)
 
     def publish(self, blocks: npt.NDArray[np.intp], due: npt.NDArray[np.int64]) -> None:
         mine = self._block_of[blocks]
@@ -164,5 +193,8 @@ class _Outlet:
             for block in mine:
                 span = self._spans[block]
                 self._target[span] = self._source[self._rows[span]]
+        if self._service is not None:
+            part = self.writer.records[self._service]
+            part["raw"] = part["value"] = service_numbers(self.writer.counters)
         if len(mine):
             self.writer.publish(mine, next_due=due)

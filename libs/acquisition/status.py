@@ -31,6 +31,23 @@ def system_points(alias: str) -> list[Point]:
     return [*numeric, error]
 
 
+_SERVICE: tuple[tuple[str, str], ...] = (
+    ("semaphore_busy", "publishes that found the semaphore taken since the writer started"),
+    ("semaphore_waits", "publishes that waited for it since the writer started"),
+    ("semaphore_repairs", "semaphores posted for a dead holder or drained since the writer started"),
+)
+
+
+def service_points() -> list[Point]:
+    """The system points of a service; they have no device: `$semaphore_busy`. Each segment shows its own counts."""
+    return [Point(name=f"${name}", type="uint64", description=text) for name, text in _SERVICE]
+
+
+def service_numbers(counters: object) -> tuple[int, ...]:
+    """The values of `service_points` from a writer's counters, in the same order."""
+    return tuple(int(getattr(counters, name)) for name, _ in _SERVICE)
+
+
 @dataclass(slots=True)
 class DeviceStatus:
     """Counters and state of one device; its producer changes them, the publisher writes them into the image."""

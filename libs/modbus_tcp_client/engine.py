@@ -275,8 +275,8 @@ class Engine:
         self._completed.clear()
         if self._sweep is not None:
             self.publisher.touch_all(*self._sweep.settled(now))
-        self._pressing = False
         self.publisher.flush()
+        self._pressing = self.publisher.pending_wake  # made up for by the next flush, a millisecond from now
         self._flushed = now
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from acquisition import Health, Publisher, system_points
+from acquisition import Health, Publisher, service_points, system_points
 from endpoint_config.models import ConfigError, Fault, ModbusServer
 from process_image import Point, Writer
 
@@ -74,6 +74,7 @@ class ModbusClientManager:
         for server in self.servers:
             points += image_points(server, self._label)
             points += system_points(server.alias)
+        points += service_points()
         self._points = tuple(points)
 
     @property

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from acquisition import HEARTBEAT_SECONDS, Health, Publisher, system_points
+from acquisition import HEARTBEAT_SECONDS, Health, Publisher, service_points, system_points
 from endpoint_config import OpcUaNode, OpcUaServer, load_opcua
 from process_image import Point, Writer
 
@@ -23,6 +23,10 @@ from opcua_client.session import CLOSE_SECONDS
 ATTEMPTS_PER_SECOND = 100
 """Connection attempts of all dead servers together, about."""
 Paths = str | Path | Sequence[str | Path]
+
+
+WAKE_PAUSE = 0.001
+"""Seconds until a wake that the rate limit held back is made up for."""
 
 
 class OpcUaClientManager:
@@ -61,10 +65,11 @@ class OpcUaClientManager:
 
     def _take(self, servers: tuple[OpcUaServer, ...]) -> None:
         self._servers = servers
-        self._points = tuple(
+        own = (
             point for server in servers
             for point in (*image_points(server, self._interval), *system_points(server.alias))
         )
+        self._points = (*own, *service_points())
 
     @property
     def servers(self) -> tuple[OpcUaServer, ...]:
@@ -129,8 +134,9 @@ class OpcUaClientManager:
         """Publish what a turn of the loop brought, once; and the heartbeat where it brought nothing."""
         while True:
             publisher.flush()
+            pause = WAKE_PAUSE if publisher.pending_wake else HEARTBEAT_SECONDS * 0.9
             with suppress(TimeoutError):
-                async with asyncio.timeout(HEARTBEAT_SECONDS * 0.9):
+                async with asyncio.timeout(pause):
                     await self._wake.wait()
             self._wake.clear()
 

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from acquisition import Publisher, system_points
+from acquisition import Publisher, service_points, system_points
 from process_image import Point, attach, create, quality
 
 
@@ -95,3 +95,18 @@ def test_a_writer_with_a_point_that_is_not_acquired_is_refused(shm_prefix, point
         with pytest.raises(ValueError, match="A/Ghost"):
             Publisher(points, [writer])
         writer.close(unlink=True)
+
+
+def test_each_segment_shows_the_counts_of_its_own_semaphore(shm_prefix, points):
+    every = [*points, *service_points()]
+    some = [p for p in every if p.device != "A"]
+    whole, part = create(f"{shm_prefix}a", every), create(f"{shm_prefix}b", some)
+    publisher = Publisher(every, [whole, part])
+    whole.counters.semaphore_busy, part.counters.semaphore_waits = 3, 4
+    publisher.flush()
+    with attach(whole.name) as image, attach(part.name) as other:
+        assert (image.snapshot()["$semaphore_busy"].value, image.snapshot()["$semaphore_waits"].value) == (3, 0)
+        assert (other.snapshot()["$semaphore_busy"].value, other.snapshot()["$semaphore_waits"].value) == (0, 4)
+        assert image.snapshot()["$semaphore_repairs"].quality == quality.GOOD
+    whole.close(unlink=True)
+    part.close(unlink=True)
