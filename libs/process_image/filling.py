@@ -125,16 +125,14 @@ class Stage:
         differs = np.not_equal(current, previous, out=self._differs[:size])
         if not np.logical_or.reduce(differs):  # ends at the first difference
             return None
+        if np.logical_and.reduce(differs[VALUE_WORD::RECORD_WORDS]):  # as where every number moves: the rest is no news
+            return self._count_up_all(piece, previous.view(RECORD)["sequence"])
         # word by word or-ed with its two followers: at the value of a record this says value, raw, quality or sequence
         spread = np.logical_or(differs[:-2], differs[1:-1], out=self._spread[: size - 2])
         np.logical_or(spread, differs[2:], out=spread)
         suspects = spread[VALUE_WORD::RECORD_WORDS].copy()
         if not np.logical_or.reduce(suspects):
             return None
-        if np.logical_and.reduce(suspects):
-            matrix = differs.reshape(-1, RECORD_WORDS)
-            if np.logical_and.reduce(matrix[:, VALUE_WORD] | matrix[:, VALUE_WORD + 1]):
-                return self._count_up_all(piece, previous.view(RECORD)["sequence"])
         return self._count_up(piece, suspects.nonzero()[0], current, previous)
 
     def _count_up(self, piece: _Piece, local: Rows, current: Words, previous: Words) -> Rows | None:
