@@ -22,11 +22,9 @@ from opcua_client.session import CLOSE_SECONDS
 
 ATTEMPTS_PER_SECOND = 100
 """Connection attempts of all dead servers together, about."""
-Paths = str | Path | Sequence[str | Path]
-
-
 WAKE_PAUSE = 0.001
 """Seconds until a wake that the rate limit held back is made up for."""
+Paths = str | Path | Sequence[str | Path]
 
 
 class OpcUaClientManager:
