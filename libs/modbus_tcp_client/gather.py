@@ -71,7 +71,7 @@ class Single:
 
     def __call__(self, data: Bytes) -> None:
         """Take (1, width) bytes."""
-        data[0].take(self._index, out=self._bytes, mode="clip")
+        data.take(self._index, out=self._bytes, mode="clip")
         if len(self._low):
             np.right_shift(self._low, self._down_low, self._low)
         if len(self._high):

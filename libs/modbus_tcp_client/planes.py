@@ -40,10 +40,10 @@ class Fleet:
         """Fills `raw` and `value` (lanes, devices) from `width` bytes a device; lanes in the order of `by_width`."""
         words = width // 2
         turned = any(_is_turned(x) for x in lanes)
-        self._planes = np.empty((words * (2 if turned else 1), raw.shape[1]), dtype=np.uint16)
+        self._planes = np.zeros((words * (2 if turned else 1), raw.shape[1]), dtype=np.uint16)
         self._plain, self._turned = self._planes[:words], self._planes[words:]
         """The turned ones, their bytes swapped, stand behind, where any lane needs them."""
-        self._rows = np.empty((raw.shape[1], words), dtype=np.uint16)
+        self._rows = np.zeros((raw.shape[1], words), dtype=np.uint16)
         index: list[int] = []
         starts: list[tuple[int, list[Lane], slice]] = []
         done = 0
@@ -62,12 +62,12 @@ class Fleet:
         ]
 
     def __call__(self, data: Bytes) -> None:
-        """Take (devices, width) bytes."""
+        """Take (devices, width) bytes of as many devices as there is room for, or fewer: the others stay."""
         # Bytes are put right before the data is turned: in one step it takes longer, most on a busy machine.
-        self._rows[...] = data.view(">u2")
+        self._rows[: len(data)] = data.view(">u2")
         self._plain[...] = self._rows.T
         if len(self._turned):
-            self._turned[...] = data.view("<u2").T
+            self._turned[:, : len(data)] = data.view("<u2").T
         self._planes.take(self._index, axis=0, out=self._taken, mode="clip")
         for part in self._parts:
             part.fill()

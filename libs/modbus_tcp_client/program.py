@@ -26,8 +26,12 @@ BAD = np.uint32(0x80000000)
 """The severity bit of a Bad StatusCode (OPC UA Part 4, clause 7.39)."""
 CALL_WORTH = 600
 """Numbers that may be scaled by 1 to save a numpy call."""
-KEPT_BUFFERS = 4
-"""Numbers of devices for which buffers are kept."""
+EXACT_AFTER = 8
+"""Times that a number of devices is asked for before it gets buffers of its very size."""
+MOST_EXACT = 4
+"""Numbers of devices that do."""
+MOST_COUNTED = 64
+"""Numbers of devices whose times are counted."""
 
 
 class Text(NamedTuple):
@@ -59,6 +63,8 @@ class Program:
         self._ways: dict[bool, _Way] = {}
         """How for a fleet, how for one device."""
         self._buffers: dict[int, _Buffers] = {}
+        self._exact: set[int] = set()
+        self._asked: dict[int, int] = {}
         rows = sorted(x.point for x in lanes)
         some = slice(rows[0], rows[-1] + 1) if rows and len(rows) == rows[-1] + 1 - rows[0] else np.array(rows, np.intp)
         self._rows: Rows = ... if rows == list(range(len(points))) else (slice(None), some)
@@ -74,32 +80,48 @@ class Program:
             _stamp(records, (slice(None), [text.point]), quality, None if quality is None else quality >= BAD, received)
 
     def _run(self, data: Bytes, records: Records, received: Received) -> None:
-        buffers = self._buffers.get(len(data))
-        if buffers is None:
-            buffers = self._make_buffers(len(data))
+        n = len(data)
+        buffers = self._buffers.get(n) or self._buffers_for(n)
         way = buffers.way
         buffers.fill(data)
         quality = way.checks(buffers.raw, buffers.value)
         if way.back is not None:
             buffers.both.take(way.back, axis=1, out=buffers.final, mode="clip")
             quality = None if quality is None else quality.take(way.back, axis=0, mode="clip")
+        new_values, new_raws = buffers.values, buffers.raws
+        if n < buffers.devices:
+            new_values, new_raws = new_values[:n], new_raws[:n]
         values, raws, rows = records["value"], records["raw"], self._rows
-        bad = None if quality is None else quality.T >= BAD
+        quality = None if quality is None else quality.T[:n]
+        bad = None if quality is None else quality >= BAD
         if bad is None or not bad.any():
-            values[rows], raws[rows], bad = buffers.values, buffers.raws, None
+            values[rows], raws[rows], bad = new_values, new_raws, None
         else:
-            values[rows] = np.where(bad, values[rows], buffers.values)
-            raws[rows] = np.where(bad, raws[rows], buffers.raws)
-        _stamp(records, rows, None if quality is None else quality.T, bad, received)
+            values[rows] = np.where(bad, values[rows], new_values)
+            raws[rows] = np.where(bad, raws[rows], new_raws)
+        _stamp(records, rows, quality, bad, received)
 
-    def _make_buffers(self, devices: int) -> _Buffers:
-        is_fleet = devices > 1
-        if is_fleet not in self._ways:
-            self._ways[is_fleet] = _Way(self._points, self._lanes, self._factors, is_fleet=is_fleet)
-        if len(self._buffers) >= KEPT_BUFFERS:
-            del self._buffers[next(iter(self._buffers))]
-        buffers = self._buffers[devices] = _Buffers(self._ways[is_fleet], self._width, devices)
-        return buffers
+    def _buffers_for(self, devices: int) -> _Buffers:
+        """Buffers of the next power of two, for making them takes many times longer than using them.
+
+        A number that comes again and again, as a whole fleet's does, gets some of its own.
+        """
+        size = devices
+        if devices > 1 and len(self._exact) < MOST_EXACT:
+            times = self._asked[devices] = self._asked.get(devices, 0) + 1
+            if times > EXACT_AFTER:
+                self._exact.add(devices)
+            elif len(self._asked) > MOST_COUNTED:
+                self._asked.clear()
+        if devices not in self._exact:
+            size = 1 << (devices - 1).bit_length()
+        found = self._buffers.get(size)
+        if found is None:
+            is_fleet = size > 1
+            if is_fleet not in self._ways:
+                self._ways[is_fleet] = _Way(self._points, self._lanes, self._factors, is_fleet=is_fleet)
+            found = self._buffers[size] = _Buffers(self._ways[is_fleet], self._width, size)
+        return found
 
 
 class _Way:
@@ -122,8 +144,10 @@ class _Buffers:
 
     def __init__(self, way: _Way, width: int, devices: int) -> None:
         self.way = way
+        self.devices = devices
         lanes = way.lanes
-        self.both = np.empty((2, len(lanes), devices), dtype=np.uint64)
+        # Zeros and not whatever was there: where fewer devices are decoded, the rest is computed along.
+        self.both = np.zeros((2, len(lanes), devices), dtype=np.uint64)
         self.raw, self.value = self.both[0], self.both[1].view(np.float64)
         self.final = self.both if way.back is None else np.empty((2, len(way.back), devices), dtype=np.uint64)
         """Raw bits and values in the order of the points."""

@@ -342,3 +342,20 @@ def test_data_may_be_a_window_of_a_larger_matrix(ps: list[ModbusPoint], seed: in
     matrix = np.random.default_rng(seed).integers(0, 256, (5, dp.width + 12), dtype=np.uint8)
     window = matrix[1::2, 9 : 9 + dp.width]
     assert decode(dp, window).tobytes() == decode(dp, window.copy()).tobytes()
+
+
+def test_any_number_of_devices_in_any_sequence_decodes_as_each_of_them_alone() -> None:
+    ps = [
+        ModbusPoint(name="a", read_function=H, address=0, datatype=Datatype.INT32, registers=2, order="DCBA"),
+        ModbusPoint(name="b", read_function=H, address=2, datatype=Datatype.INT8_LOW, invalid=(7,)),
+        ModbusPoint(name="c", read_function=H, address=3, datatype=Datatype.FLOAT64, registers=4, scale=0.1),
+        ModbusPoint(name="d", read_function=ReadFunction.COILS, address=5),
+    ]
+    dp = DecodePlan(ps, plan(ps))
+    rng = np.random.default_rng(5)
+    data = rng.integers(0, 9, (70, dp.width), dtype=np.uint8)
+    alone = np.concatenate([decode(dp, row.reshape(1, -1), 3) for row in data])
+    for size in [*rng.integers(0, 70, 100).tolist(), *[37] * 12, *rng.integers(0, 70, 50).tolist()]:
+        start = int(rng.integers(0, 71 - size))
+        records = decode(dp, data[start : start + size], 3)
+        assert records.tobytes() == alone[start : start + size].tobytes()
