@@ -217,6 +217,9 @@ class EndpointReader:
     def _invalid(self, layout: _Layout) -> tuple[tuple[int, ...], bool]:
         found: list[int] = []
         nan = False
+        # A bool of a whole register is true for any bit: the raw value has sixteen.
+        whole = layout.datatype is Datatype.BOOL and layout.bit is None and not self.read.is_bits
+        bits = 16 if whole else layout.bits
         for text in self._texts.get("invalid", "").split():
             if text.lower() == "nan":
                 nan = True
@@ -224,7 +227,7 @@ class EndpointReader:
                     self.entry.fault("invalid", f"invalid NaN does not fit {layout.datatype}; a floating type")
                 continue
             try:
-                found.append(pattern(text, layout.datatype, layout.bits))
+                found.append(pattern(text, layout.datatype, bits))
             except RawValueError as error:
                 self.entry.fault("invalid", f"invalid {error}")
         return tuple(dict.fromkeys(found)), nan

@@ -20,9 +20,7 @@ def width(datatype: Datatype, bits: int = 1) -> int:
     """Bits of one raw value; 0 for texts."""
     if datatype in TEXTS:
         return 0
-    if datatype is Datatype.BOOL:
-        return 1
-    if datatype is Datatype.BITFIELD:
+    if datatype in (Datatype.BOOL, Datatype.BITFIELD):
         return bits
     return 8 if datatype.value.startswith(("int8", "uint8")) else 16 * datatype.registers
 
