@@ -1,8 +1,9 @@
 /* A load target for Modbus TCP benchmarks: answers reads at little cost, so that the client is what is measured.
  *
- * epoll_server PORT [MOVING]: listens on every IPv4 loopback address (each address is a device of its own), says
+ * epoll_server PORT [MOVING [STAMP]]: listens on every IPv4 loopback address (each address is a device of its own), says
  * "listening on PORT" (0 = any free port), serves until killed. Registers a of any table hold a, but the first MOVING
- * registers of each answer hold a number that grows with each answer of that connection. On SIGUSR1 it prints
+ * registers of each answer hold a number that grows with each answer of that connection; with STAMP 1 the first four
+ * hold the time of the answer (CLOCK_MONOTONIC, ns, 64 bits, most significant first). On SIGUSR1 it prints
  * "answers N bytes B", counted since the start: the payload bytes that were put on the wire.
  */
 #define _GNU_SOURCE
@@ -18,6 +19,7 @@
 #include <sys/epoll.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { EVENTS = 256, MAX_FD = 65536, BUFFER = 4096, QUERY = 12 };
@@ -29,6 +31,7 @@ static struct connection {
 } connections[MAX_FD];
 static uint64_t answers, payload;
 static volatile sig_atomic_t asked;
+static int stamp;
 
 static void ask(int signal_number)
 {
@@ -53,6 +56,14 @@ static size_t answer(const uint8_t *query, uint8_t *out, struct connection *c, i
     for (size_t i = 0; i < bytes / 2; i++) {
         uint16_t value = htons((uint16_t)((int)i < moving ? c->answers : address + i));
         memcpy(out + 9 + 2 * i, &value, 2);
+    }
+    if (stamp && bytes >= 8) {
+        struct timespec t;
+        uint64_t now;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        now = (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
+        for (int i = 0; i < 8; i++)
+            out[9 + i] = (uint8_t)(now >> (56 - 8 * i));
     }
     if (bytes % 2)
         out[9 + bytes - 1] = 0x55;
@@ -92,6 +103,7 @@ int main(int argc, char **argv)
     struct epoll_event event = {.events = EPOLLIN}, events[EVENTS];
     socklen_t size = sizeof where;
 
+    stamp = argc > 3 && atoi(argv[3]);
     getrlimit(RLIMIT_NOFILE, &files);
     files.rlim_cur = files.rlim_max < MAX_FD ? files.rlim_max : MAX_FD;
     setrlimit(RLIMIT_NOFILE, &files);

@@ -153,7 +153,7 @@ class Engine:
             for unit in link.units:
                 for poll in unit.polls:
                     number += 1
-                    poll.start(now + round(poll.interval * (1 + number * GOLDEN % 1.0)))
+                    poll.start(now + round(poll.interval * (number * GOLDEN % 1.0)))
 
     def _turn(self) -> None:
         now = time.monotonic_ns()
