@@ -11,8 +11,13 @@ from pathlib import Path
 
 import peers
 import pytest
+from hypothesis import HealthCheck, settings
 
 SHM = Path("/dev/shm")
+
+# A busy machine must not turn a property red: time is no property. Each test has its own bound all the same.
+settings.register_profile("project", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("project")
 
 
 def pytest_configure() -> None:
