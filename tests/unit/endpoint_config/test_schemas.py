@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from endpoint_config import Datatype, SecurityMode, schema_path
 from endpoint_config.endpoint import FUNCTIONS
 from lxml import etree
 
+ROOT = Path(__file__).resolve().parents[3]
 KINDS = ["modbus", "opcua", "partition"]
 XS = "{http://www.w3.org/2001/XMLSchema}"
 
@@ -55,3 +58,13 @@ def test_an_enumeration_and_its_documentation_agree(kind: str) -> None:
 def test_an_unknown_kind_is_an_error() -> None:
     with pytest.raises(KeyError):
         schema_path("mqtt")
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_reference_names_every_element_and_every_allowed_word(kind: str) -> None:
+    page = "partition-file.md" if kind == "partition" else "endpoint-files.md"
+    words = set(re.findall(r"[\w-]+", (ROOT / "docs" / "reference" / page).read_text()))
+    root = etree.parse(str(schema_path(kind))).getroot()
+    names = {str(e.get("name")) for tag in ("element", "attribute") for e in root.iter(XS + tag)}
+    values = {word for e in root.iter(f"{XS}enumeration") for word in re.findall(r"[\w-]+", str(e.get("value")))}
+    assert not (names | values) - words
