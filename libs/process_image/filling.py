@@ -61,7 +61,10 @@ class Stage:
         self._sequence_word, self._published_word = header.sequence_offset >> 3, header.published_offset >> 3
         # the last u32 of each record, slot by slot
         self._old_sequences = memory.records.view(np.uint32)[:, RECORD_WORDS * 2 - 1 :: RECORD_WORDS * 2]
-        self._differs = np.empty(len(self.words), np.bool_)
+        self._flags: Words = np.zeros(len(self.words) // 8 + 1, np.uint64)
+        self._differs = self._flags.view(np.bool_)
+        self._weighty = _pattern(len(self._flags))
+        self._masked: Words = np.empty(len(self._flags), np.uint64)
         self._spread = np.empty(len(self.words), np.bool_)
         self._singles: dict[int, _Piece] = {}
         self._shapes = shapes_of(memory, plan)
@@ -127,13 +130,20 @@ class Stage:
             return None
         if np.logical_and.reduce(differs[VALUE_WORD::RECORD_WORDS]):  # as where every number moves: the rest is no news
             return self._count_up_all(piece, previous.view(RECORD)["sequence"])
+        if self._only_times(size):
+            return None
         # word by word or-ed with its two followers: at the value of a record this says value, raw, quality or sequence
         spread = np.logical_or(differs[:-2], differs[1:-1], out=self._spread[: size - 2])
         np.logical_or(spread, differs[2:], out=spread)
         suspects = spread[VALUE_WORD::RECORD_WORDS].copy()
-        if not np.logical_or.reduce(suspects):
-            return None
         return self._count_up(piece, suspects.nonzero()[0], current, previous)
+
+    def _only_times(self, size: int) -> bool:
+        """Whether all differences among the first `size` words lie in the times, as after most polls."""
+        self._differs[size : size + 8] = False
+        part = slice(0, (size + 7) >> 3)  # eight flags in one word
+        masked = np.bitwise_and(self._flags[part], self._weighty[part], out=self._masked[part])
+        return not np.bitwise_or.reduce(masked)
 
     def _count_up(self, piece: _Piece, local: Rows, current: Words, previous: Words) -> Rows | None:
         """Raise the sequences of the rows that really changed; put those right that were merely overwritten."""
@@ -229,6 +239,14 @@ class Stage:
                 memory.texts[slot, piece.texts] = self.texts[piece.texts]
             else:
                 shape.texts[slot, piece.texts] = staged[1][piece.texts]
+
+
+def _pattern(words: int) -> Words:
+    """Flags, eight in a word, that are set for the words of a record that make a change."""
+    flags = np.zeros(8 * words, np.bool_)
+    for word in range(VALUE_WORD, RECORD_WORDS):
+        flags[word::RECORD_WORDS] = True
+    return flags.view(np.uint64)
 
 
 def _global(rows: slice | Rows, local: Rows) -> Rows:
