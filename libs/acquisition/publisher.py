@@ -21,6 +21,9 @@ HEARTBEAT_SECONDS = 0.25
 """Longest time between two calls of `flush`; each segment's heartbeat is written at this rate."""
 STATUS_SECONDS = 1.0
 """System points go out at this rate; a change of `$connected` or `$last_error` goes out at once."""
+STATUS_TURNS = 20
+"""Parts into which the devices are divided for that; each part takes its turn within the second."""
+STATUS_TURN_NS = int(STATUS_SECONDS * 1e9) // STATUS_TURNS
 RECORD_WORDS = RECORD.itemsize // 8
 
 Rows = slice | npt.NDArray[np.intp] | Sequence[int]
@@ -49,7 +52,8 @@ class Publisher:
         self._service = next((block for block in system if not block.device), None)
         self._statuses = {block.device: DeviceStatus(on_urgent=self._mark_urgent(block)) for block in self._system}
         self._urgent: dict[str, Block] = {block.device: block for block in self._system}
-        self._next_status = self._next_heartbeat = 0
+        self._next_status = self._next_heartbeat = self._status_turn = 0
+        self._staged_errors: dict[int, str] = {}
         self._raw_is_float = np.array([p.type == "float64" for p in self.points])
 
     def block(self, device: str, scan_class: float) -> Block:
@@ -112,20 +116,22 @@ class Publisher:
         return mark
 
     def _stage_status(self, now: int) -> None:
-        """Write the system points that are due: all of them each STATUS_SECONDS, the urgent ones at once."""
-        if now >= self._next_status:
-            self._next_status = now + int(STATUS_SECONDS * 1e9)
-            due = self._system
-            self._stage_service(now)
-        elif self._urgent:
-            due = list(self._urgent.values())
-        else:
-            return
-        self._urgent.clear()
-        wall = time.time_ns()
-        for block in due:
-            self._stage_one(block, wall)
-            self._touched[block.index] = now + int(2 * STATUS_SECONDS * 1e9)
+        """Write the system points that are due: each device's every STATUS_SECONDS, the urgent ones at once.
+
+        The devices take turns, so that a thousand of them do not hold the poll loop up all at once.
+        """
+        turns = min(STATUS_TURNS, (now - self._next_status) // STATUS_TURN_NS + 1)
+        if turns > 0:
+            late = now - self._next_status > STATUS_SECONDS * 1e9
+            self._next_status = (now if late else self._next_status + (turns - 1) * STATUS_TURN_NS) + STATUS_TURN_NS
+            for _ in range(turns):
+                self._stage_some(self._system[self._status_turn :: STATUS_TURNS], now)
+                if not self._status_turn:
+                    self._stage_service(now)
+                self._status_turn = (self._status_turn + 1) % STATUS_TURNS
+        if self._urgent:
+            self._stage_some(list(self._urgent.values()), now)
+            self._urgent.clear()
 
     def _stage_service(self, now: int) -> None:
         """Have the points of the service published; their numbers are each writer's own."""
@@ -137,18 +143,25 @@ class Publisher:
         rows["received_time"] = rows["source_time"] = time.time_ns()
         self._touched[block.index] = now + int(2 * STATUS_SECONDS * 1e9)
 
-    def _stage_one(self, block: Block, wall: int) -> None:
-        status = self._statuses[block.device]
-        numbers = np.array(status.numbers())
-        rows = slice(block.start, block.start + len(numbers))
-        part = self.records[rows]
-        part["value"] = numbers
-        part["raw"] = np.where(self._raw_is_float[rows], numbers.view(np.uint64), numbers.astype(np.uint64))
-        last = block.start + block.count - 1
-        self.set_text(last, status.last_error)
-        whole = self.records[block.start : block.start + block.count]
-        whole["quality"] = GOOD
-        whole["received_time"] = whole["source_time"] = wall
+    def _stage_some(self, blocks: Sequence[Block], now: int) -> None:
+        """Write the system points of some devices; their blocks are all alike."""
+        if not blocks:
+            return
+        statuses = [self._statuses[block.device] for block in blocks]
+        numbers = np.array([status.numbers() for status in statuses])
+        starts = np.array([block.start for block in blocks])
+        rows = starts[:, None] + np.arange(numbers.shape[1])
+        floats = self._raw_is_float[rows]
+        self.records["value"][rows] = numbers
+        self.records["raw"][rows] = np.where(floats, numbers.view(np.uint64), numbers.astype(np.uint64))
+        whole = starts[:, None] + np.arange(blocks[0].count)
+        self.records["quality"][whole] = GOOD
+        self.records["received_time"][whole] = self.records["source_time"][whole] = time.time_ns()
+        for block, status in zip(blocks, statuses, strict=True):
+            if self._staged_errors.get(block.index) != status.last_error:
+                self._staged_errors[block.index] = status.last_error
+                self.set_text(block.start + block.count - 1, status.last_error)
+            self._touched[block.index] = now + 2 * int(STATUS_SECONDS * 1e9)
 
 
 class _Outlet:

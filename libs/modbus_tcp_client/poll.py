@@ -107,9 +107,9 @@ class Poll:
         """Begin the cycle that was planned for `due`; the caller pumps the connection."""
         self.planned = due
         self.cycle = self.jobs
-        extra = [self._job(request, EXTRA) for request in self.survey.due(now)]
-        extra += [self._job(request, TRIAL) for request in self.survey.bridges.due(now)]
-        if extra:
+        if not self.survey.settled:
+            extra = [self._job(request, EXTRA) for request in self.survey.due(now)]
+            extra += [self._job(request, TRIAL) for request in self.survey.bridges.due(now)]
             self.cycle = [*self.jobs, *extra]
         if not self.cycle:
             if not self.interval:

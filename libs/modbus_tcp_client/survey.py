@@ -57,6 +57,9 @@ class Survey:
         wanted = [index for index in range(len(self._points)) if index not in away]
         found: list[Request] = []
         for request in self._plan(wanted, self._max_gap):
+            if not self._max_gap:
+                found.append(request)
+                continue
             plain = split(request, self._points)
             if sum(part.count for part in plain) >= request.count or not plain:  # there is no gap in it
                 found.append(request)
