@@ -203,7 +203,7 @@ def wait_for_files(files: Sequence[Path], seconds: float, stop: Stop) -> bool:
 
 def choose(points: Sequence[Point], audience: Audience) -> list[Point]:
     """The points that an audience gets, by patterns on `alias/name`; system points follow their device's points,
-    those of the service go to everybody.
+    those of the service go to everybody who gets any.
 
     A pattern that names system points itself decides about those alone.
     """
@@ -214,7 +214,7 @@ def choose(points: Sequence[Point], audience: Audience) -> list[Point]:
     chosen = {p.full_name for p in kept}
 
     def follows(point: Point) -> bool:
-        belongs = point.is_system and (not point.device or point.device in devices)
+        belongs = point.is_system and (point.device in devices or (not point.device and bool(devices)))
         return belongs and not _matches(point.full_name, audience.exclude)
 
     return [p for p in points if p.full_name in chosen or follows(p)]
