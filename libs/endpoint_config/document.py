@@ -36,12 +36,15 @@ _PLAIN_WORDS: tuple[tuple[str, str], ...] = (
     (r"Extra content at the end", "something stands behind the end of the root element; one root element alone"),
     (r"Entity '([^']*)' not defined", r"&\1; is not known; &amp; &lt; &gt; &quot; &apos; or the character itself"),
     (r"EntityRef|xmlParseEntityRef", "a bare & in the text; write &amp;"),
-    (r"Invalid bytes|not proper UTF-8|invalid character.*encoding|conversion|truncated or incomplete",
+    (r"Invalid bytes|not proper UTF-8|Incomplete UTF-8|invalid character.*encoding|conversion|truncated or incomplete",
      "characters do not match the encoding; save the file as UTF-8, or declare its encoding in the first line"),
     (r"Unsupported encoding:? ?(\S*)", r"encoding \1 is not known; UTF-8, UTF-16 or ISO-8859-1"),
     (r"declaration allowed only at the start|declaration not at start",
      "something stands before <?xml; it begins the file, without blank or empty line"),
     (r"Excessive depth", "elements are nested over 256 deep; endpoint files need 5"),
+    (r"Specification mandates value for attribute (\S+)|attributes construct error|error parsing attribute",
+     'a tag with words inside; attributes as name="value", and a bare < in the text as &lt;'),
+    (r"Failed to parse QName '?([^']*)'?", r"name \1 is not valid; the name of an element, without colon"),
     (r"AttValue: \" or ' expected", 'an attribute without quotes; write name="value"'),
     (r"Attribute (\S+) redefined", r"attribute \1 stands twice; once at most"),
     (r"Unescaped '<'", "a bare < in an attribute; write &lt;"),
@@ -52,6 +55,7 @@ _PLAIN_WORDS: tuple[tuple[str, str], ...] = (
     (r"Comment not terminated", "a comment is not closed; end it with -->"),
     (r"Couldn't find end of Start Tag (\S+)", r"<\1 is not closed; end it with >"),
     (r"^expected '>'|Couldn't find end of", "a tag is not closed; end it with >"),
+    (r"PI \S+ (never end|space expected)|PI names|xmlParsePI", "an instruction <? is not whole; <?name text?>"),
     (r"CData section not finished", "a CDATA section is not closed; end it with ]]>"),
 )
 
@@ -179,7 +183,8 @@ def _syntax(error: etree.XMLSyntaxError, report: Report) -> None:
         if match:
             report.fault(error.lineno or 1, match.expand(words))
             return
-    report.fault(error.lineno or 1, f"not well-formed XML ({text}); each element closed, each & written as &amp;")
+    report.fault(error.lineno or 1, f"not well-formed XML ({text}); each element closed, each & written as &amp;, "
+                 "each attribute as name=\"value\"")
 
 
 def _names_nothing_outside(root: etree._Element, report: Report) -> bool:

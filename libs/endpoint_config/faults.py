@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,11 @@ MOST_WARNINGS = 1000
 """Warnings of one file that are reported: more than faults, because nothing may go unsaid that is acted upon."""
 SHOWN = 60
 """Characters of a wrong value that are shown."""
+LONGEST = 2000
+"""Characters of a message: paths stand in it whole, but not of any length."""
+
+_NOT_SHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+"""Line breaks, and controls that a terminal might obey: texts of a file stand in messages."""
 
 
 class Report:
@@ -29,16 +35,22 @@ class Report:
     def fault(self, line: int, message: str) -> None:
         """Note what makes the file unusable; `message` is `what is wrong; what is allowed`."""
         if len(self._faults) < MOST_FAULTS:
-            self._faults.append(Fault(file=self.file, line=line, message=message))
+            self._faults.append(self._fault(line, message))
         else:
             self.full = True
 
     def warn(self, line: int, message: str) -> None:
         """Note what is allowed, but likely not meant."""
         if len(self._warnings) < MOST_WARNINGS:
-            self._warnings.append(Fault(file=self.file, line=line, message=message))
+            self._warnings.append(self._fault(line, message))
         else:
             self._warnings_left_out += 1
+
+    def _fault(self, line: int, message: str) -> Fault:
+        message = _NOT_SHOWN.sub(" ", message)
+        if len(message) > LONGEST:
+            message = f"{message[: LONGEST // 2]} ... {message[-LONGEST // 2 :]}"
+        return Fault(file=self.file, line=line, message=message)
 
     @property
     def faults(self) -> tuple[Fault, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from dataclasses import dataclass
 from pathlib import Path
@@ -123,7 +124,7 @@ def _check_files(entry: Entry, server: Entry, security: Security) -> None:
     for tag in _FILES:
         _check_there(entry, tag, getattr(security, tag))
     folder = security.trust_folder
-    if folder and not folder.is_dir():
+    if folder and not os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
         server.warn("trust_folder", f"trust_folder {folder} is not there; a folder with trusted/certs")
     if key and _open_to_all(key):
         entry.warn("client_private_key", f"client_private_key {key} is open to every user; mode 0600 or 0640")

@@ -137,5 +137,6 @@ def escape(text: str) -> str:
 
 def resolve(file: Path, text: str) -> Path:
     """A path named in `file`, against its folder; without symbolic links followed, so that it reads as written."""
-    path = Path(text).expanduser() if text.startswith("~/") else Path(text)
+    # Path.expanduser raises where there is no home folder; this leaves the text as it is.
+    path = os.path.expanduser(text) if text.startswith("~/") else text  # noqa: PTH111
     return Path(os.path.normpath(file.absolute().parent / path))

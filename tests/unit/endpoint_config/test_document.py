@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 import socket
@@ -10,9 +11,12 @@ from pathlib import Path
 import pytest
 from endpoint_config import MOST_FAULTS, document, load, schema_path
 from endpoint_config import modbus as modbus_files
-from endpoint_files import endpoint, loaded, messages, modbus, opcua, server
+from endpoint_config.document import conforms
+from endpoint_config.schema import ROOTS, compiled
+from endpoint_files import endpoint, loaded, messages, modbus, opcua, opcua_server, server
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from lxml import etree
 
 SAMPLES = [
     schema_path("modbus").with_name(name).read_bytes()
@@ -196,7 +200,105 @@ def test_mutations_reach_beyond_the_parser(tmp_path: Path) -> None:
     assert kinds.count("modbus") >= 10
 
 
+@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.sampled_from(SAMPLES), st.integers(0, 2**32), st.integers(1, 6))
+def test_well_formed_nonsense_is_never_a_traceback(tmp_path: Path, sample: bytes, seed: int, changes: int) -> None:
+    """Trees with elements left out, doubled, moved, renamed or refilled: always past the parser."""
+    chance = random.Random(seed)
+    root = etree.fromstring(sample)
+    for _ in range(changes):
+        elements = list(root.iterdescendants("*"))
+        element, other = chance.choice(elements), chance.choice(elements)
+        parent = element.getparent()
+        match chance.randrange(6) if parent is not None else 0:
+            case 0:
+                element.text = chance.choice(WORDS)
+            case 1:
+                parent.remove(element)
+            case 2:
+                parent.insert(chance.randrange(len(parent) + 1), copy.deepcopy(other))
+            case 3:
+                element.tag = other.tag
+            case 4:
+                element.set(chance.choice(["value", "kind", "name", "x"]), chance.choice(WORDS))
+            case _:
+                element.tail = chance.choice(WORDS)
+        if not len(root):
+            break
+    valid = any(conforms(etree.tostring(root), compiled(schema_path(kind))) for kind in ROOTS.values())
+    result = loaded(tmp_path, etree.tostring(root))
+    assert result.kind
+    assert valid or result.faults, "what the schema refuses is explained"
+    for fault in result.faults:
+        assert "; " in fault.message
+        assert "see the schema" not in fault.message, "explained in our own words"
+
+
+WORDS = [
+    "",
+    " ",
+    "x",
+    "-1",
+    "0",
+    "1",
+    "2",
+    "3",
+    "16",
+    "126",
+    "65535",
+    "65536",
+    "400001",
+    "99999999999999999999999",
+    "NaN",
+    "0x8000",
+    "0xFFFFFFFFFFFFFFFFFF",
+    "1e400",
+    "-1e-400",
+    "0,5",
+    "1.5",
+    "true",
+    "any",
+    "modicon",
+    "Object",
+    "None",
+    "float32",
+    "string",
+    "bitfield",
+    "bcd32",
+    "CDAB",
+    "Read Coils",
+    "Write Single Register",
+    "Guid",
+    "Opaque",
+    "String",
+    "SecurityPolicyBasic256",
+    "Sign",
+    "${NOT_SET_FOR_CPC}",
+    "$${X}",
+    "\u00fc",
+    "/",
+    "\n\n",
+    "[::1]",
+    "opc.tcp://x:y",
+    "..",
+    "9" * 5000,
+]
+
+
 def test_samples_and_empty_files_have_the_kind_that_their_root_tells(tmp_path: Path) -> None:
     assert loaded(tmp_path, modbus()).kind == "modbus"
     assert loaded(tmp_path, opcua()).kind == "opcua"
     assert loaded(tmp_path, "<x/>").kind == ""
+
+
+def test_a_message_is_one_line_without_controls_whatever_the_file_holds(tmp_path: Path) -> None:
+    odd = "a&#10;b&#9;c&#13;d\u0085\u009b2J\u2028e"
+    for text in (
+        f'<partition><service kind="modbus"><file>{odd}</file></service></partition>',
+        modbus(server(endpoint(odd), endpoint(odd), port=odd, host=odd)),
+        opcua(opcua_server(security=f"<client_certificate>{odd}</client_certificate>", trust_folder=odd, url=odd)),
+    ):
+        result = loaded(tmp_path, text)
+        assert result.faults
+        for fault in result.faults + result.warnings:
+            assert fault.message.isprintable(), repr(fault.message)
