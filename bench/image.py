@@ -116,10 +116,13 @@ def _print_wake(parts: Any) -> list[str]:
 
 
 def _print_readers(states: Any) -> list[str]:
-    return [f"  {state:8} CPU of the publishing thread {part['cpu_ratio']:.3f} times that without readers (median of "
-            f"{part['windows']} windows; {part['cpu_us_with']} and {part['cpu_us_without']} us a publish), wall p99 "
-            f"{part['wall_p99_us_with']} and {part['wall_p99_us_without']} us, waits over the bound "
-            f"{part['waits_over_bound']}" for state, part in states.items()]
+    lines = ["  CPU time of the publishing thread with and without readers, median of alternating windows"]
+    for state, part in states.items():
+        cpu = f"{part['cpu_us_with']:>6.1f} and {part['cpu_us_without']:>6.1f} us, ratio {part['cpu_ratio']:.3f}"
+        wall = f"wall p99 {part['wall_p99_us_with']:>6.1f} and {part['wall_p99_us_without']:>6.1f} us"
+        counted = f"busy {part['semaphore_busy']}, waits {part['semaphore_waits']}, over {part['waits_over_bound']}"
+        lines.append(f"  {state:32} {cpu}; {wall}; semaphore {counted}")
+    return lines
 
 
 def _print_takeover(part: Any) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import select
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -27,10 +28,11 @@ def build(source: Path, *flags: str) -> Path:
 class Driver:
     """image_driver.c as a process: `ask("take")` gives status and the rest of the answer."""
 
-    def __init__(self, *, timeout: float = 20.0) -> None:
+    def __init__(self, *, timeout: float = 20.0, prefix: Sequence[str] = ()) -> None:
+        """`prefix` stands before the command, as for another user."""
         self.timeout = timeout
         program = build(peers.SOURCES / "image_driver.c", *SANITIZED)
-        self.process = subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        self.process = subprocess.Popen([*prefix, program], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                                         stderr=subprocess.PIPE, text=True, bufsize=1)
 
     def tell(self, command: str) -> None:
