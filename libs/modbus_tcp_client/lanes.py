@@ -10,7 +10,7 @@ from endpoint_config.models import Datatype, ModbusPoint
 
 from modbus_tcp_client.plan import Request, Span, factor_span, value_span
 from modbus_tcp_client.points import effective_datatype
-from modbus_tcp_client.scaling import IDENTITY, Linear, linear
+from modbus_tcp_client.scaling import IDENTITY, Linear, linear, plain
 
 
 class Kind(IntEnum):
@@ -106,7 +106,7 @@ def find(span: Span, requests: Sequence[Request], offsets: Sequence[int]) -> tup
 def lane(index: int, point: ModbusPoint, offset: int, bit: int) -> Lane:
     """The lane of a point whose value stands at a byte offset (and bit, for coils and inputs)."""
     datatype = effective_datatype(point)
-    scale = linear(point.scale, point.valueoffset)
+    scale = (plain if datatype is Datatype.FLOAT64 else linear)(point.scale, point.valueoffset)
     scaled = point.scaled and point.scalefactor is None
     if point.read_function.is_bits:
         return Lane(point=index, kind=Kind.BITS, taken=(offset,), shift=bit, mask=1, scale=scale, scaled=scaled)

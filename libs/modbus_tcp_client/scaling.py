@@ -43,15 +43,19 @@ IDENTITY = Linear()
 """The value is the raw number."""
 
 
+def plain(scale: float, valueoffset: float) -> Linear:
+    """raw * scale + valueoffset as float64 computes it: for raw numbers so large that a multiple would overflow."""
+    return Linear(multiply=scale, add=valueoffset)
+
+
 @functools.lru_cache(maxsize=4096)
 def linear(scale: float, valueoffset: float) -> Linear:
     """The exact form of raw * scale + valueoffset, taking both for the decimal numbers they are written as."""
-    plain = Linear(multiply=scale, add=valueoffset)
     if not math.isfinite(scale) or not math.isfinite(valueoffset):
-        return plain
+        return plain(scale, valueoffset)
     slope, shift = Fraction(repr(float(scale))), Fraction(repr(float(valueoffset)))
     divide = math.lcm(slope.denominator, shift.denominator)
     multiply, add = slope * divide, shift * divide
     if abs(multiply) >= _EXACT or abs(add) >= _EXACT or divide >= _EXACT:
-        return plain
+        return plain(scale, valueoffset)
     return Linear(multiply=float(multiply), add=float(add), divide=float(divide))

@@ -159,6 +159,12 @@ def test_every_type_and_order_equals_the_oracle_for_one_device_and_for_a_fleet(
                 assert (record["raw"], record["value"]) == (0, 0.0)
 
 
+def test_a_large_double_does_not_overflow_on_its_way_to_a_small_value() -> None:
+    ps = [ModbusPoint(name="p", read_function=H, address=0, registers=4, datatype=Datatype.FLOAT64, scale=0.002)]
+    data = np.frombuffer(struct.pack(">d", -1.5e308), np.uint8).reshape(1, -1)
+    assert decode(DecodePlan(ps, plan(ps)), data)["value"][0, 0] == pytest.approx(-3e305)
+
+
 def test_decimal_scales_give_the_decimal_number() -> None:
     ps = [
         ModbusPoint(name="p", read_function=H, address=a, scale=s, valueoffset=o)
