@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +22,8 @@ from cpc.commandline.watch import on_terminal, show
 from cpc.commandline.watch_feed import SegmentFeed
 from cpc.private_folder import private_folder
 
+START_SECONDS = 20.0
+"""Longest wait for the first segment; it takes about one second."""
 END_SECONDS = 3.0
 """Longest wait for the partition's end; it takes less than two."""
 
@@ -37,6 +40,7 @@ def run(args: Namespace) -> int:
     with _sigterm_ends(), private_folder() as folder:
         with _partition(folder, namespace, quiet=not plain) as partition:
             with contextlib.suppress(_Ended, KeyboardInterrupt):
+                _wait_for_segments(namespace, partition)
                 show(feed, plain=plain, duration=args.duration, go_on=lambda: partition.poll() is None)
             signal.signal(signal.SIGTERM, signal.SIG_IGN)  # nothing may come between here and the end of it all
             feed.close()
@@ -46,6 +50,15 @@ def run(args: Namespace) -> int:
             raise CommandError((log.read_text() if log.exists() else "") + "cpc demo: the partition did not run; "
                                "its log above says why")
     return Exit.DONE
+
+
+def _wait_for_segments(namespace: str, partition: subprocess.Popen[bytes]) -> None:
+    """The duration counts from when there is something to see, also on a machine that is slow to start processes."""
+    end = time.monotonic() + START_SECONDS
+    while partition.poll() is None and time.monotonic() < end:
+        if list_segments(f"{namespace}_"):
+            return
+        time.sleep(0.05)
 
 
 @contextlib.contextmanager
