@@ -322,7 +322,7 @@ def serve(settings: Settings, stop: Stop, on_ready: Callable[[], None] = lambda:
         stack.enter_context(stop.ends(manager))
         manager.start_clients()
         on_ready()
-        event(_log, logging.INFO, "polling", service=settings.kind, devices=len({p.device for p in points}),
+        event(_log, logging.INFO, "polling", service=settings.kind, devices=len({p.device for p in points if p.device}),
               points=sum(not p.is_system for p in points), segments=",".join(settings.segments))
         if not stop.requested:
             manager.periodic_read(settings.interval, writers, [writer.semaphore for writer in writers])
