@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,9 @@ from .models import ConfigError, EndpointFile, Fault, ModbusServer, OpcUaServer,
 from .partition import read_partition
 from .schema import ROOTS, SchemaError, compiled, described, schema_path
 from .service_names import distinct
+
+_VALIDATING = threading.Lock()
+"""A compiled schema keeps the log of one validation."""
 
 PathLike: TypeAlias = str | os.PathLike[str]
 Paths: TypeAlias = PathLike | Iterable[PathLike]
@@ -76,9 +80,11 @@ def _validate(data: bytes, root: etree._Element, xsd: Path, report: Report) -> s
 
 def _lxml_words(root: etree._Element, schema: etree.XMLSchema, report: Report) -> None:
     """What lxml says, for a schema of a kind that the explainer does not know."""
-    schema.validate(root)
-    log: Any = schema.error_log
-    for entry in log:
+    with _VALIDATING:
+        schema.validate(root)
+        log: Any = schema.error_log
+        entries = list(log)
+    for entry in entries:
         report.fault(entry.line, f"{entry.message.replace('Element ', '').strip()}; see the schema")
     if not report.faults:
         report.fault(line_of(root), "the file does not conform to its schema; see the schema")

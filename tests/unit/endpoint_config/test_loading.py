@@ -106,6 +106,17 @@ def test_a_schema_of_ones_own_is_held_against_the_file_too(tmp_path: Path) -> No
     assert [f.message.split(";")[0] for f in result.faults] == ["element unit is not known in endpoint"]
 
 
+def test_a_rule_of_another_schema_that_is_no_element_is_told_in_the_words_of_lxml(tmp_path: Path) -> None:
+    unique = """<xs:unique name="n"><xs:selector xpath=".//endpoint"/><xs:field xpath="name"/></xs:unique>"""
+    schema = write(
+        tmp_path, "s.xsd", OLD_SCHEMA.replace("</xs:element></xs:schema>", f"{unique}</xs:element></xs:schema>")
+    )
+    result = load(write(tmp_path, "a.xml", modbus(server(endpoint("x"), endpoint("x")))), xsd=schema)
+    assert [fault.line for fault in result.faults] == [3]
+    assert "Duplicate key-sequence" in result.faults[0].message
+    assert result.points == 2
+
+
 @pytest.mark.parametrize("text", ["", "<x/>", "not xml"])
 def test_an_unusable_schema_is_a_fault(tmp_path: Path, text: str) -> None:
     path = write(tmp_path, "a.xml", modbus())
