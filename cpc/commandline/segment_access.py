@@ -28,5 +28,5 @@ def reading_order(points: Sequence[Point]) -> list[int]:
     """
     rank: dict[str, int] = {}
     for point in [*(p for p in points if p.is_system), *points]:
-        rank.setdefault(point.device, len(rank))
+        rank.setdefault(point.device, len(rank) if point.device else len(points))  # those of the service come last
     return sorted(range(len(points)), key=lambda row: (rank[points[row].device], points[row].is_system, row))
