@@ -53,7 +53,7 @@ def _snapshots(image: Image, count: int) -> int:
     torn = 0
     for _ in range(count):
         values = image.snapshot().records["value"]
-        torn += values.min() != values.max()
+        torn += bool(values.min() != values.max())
     return torn
 
 
@@ -62,7 +62,7 @@ def _copies(bare: Any, count: int) -> int:
     torn = 0
     for _ in range(count):
         values = bare.copy().view(RECORD)["value"]
-        torn += values.min() != values.max()
+        torn += bool(values.min() != values.max())
     return torn
 
 
