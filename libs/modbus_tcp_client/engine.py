@@ -27,14 +27,17 @@ from modbus_tcp_client.points import scan_class
 from modbus_tcp_client.poll import Poll
 from modbus_tcp_client.resolve import Resolver
 from modbus_tcp_client.sweep import FEWEST, Sweep
-from modbus_tcp_client.timers import Timers
+from modbus_tcp_client.timers import SHORTEST, Timers
 from modbus_tcp_client.unit import Unit
 
 IDLE_SECONDS = 0.2
 """Longest sleep; the heartbeat of the segments is written at least this often (it is due each 0.25 s)."""
 COALESCE_NS = 1_000_000
 """Answers that come within this time of a publish are decoded and published together."""
-RECEIVE_BYTES = 65536
+STALL_NS = 20_000_000
+"""A turn that takes so much longer than it slept was held up from outside (a stopped process, a busy machine)."""
+RECEIVE_BYTES = 16384
+"""At most so much is taken from one connection in one turn, so that none can flood the others away."""
 GOLDEN = 0.6180339887498949
 """Multiples of it, modulo 1, spread any number of phases evenly."""
 CONNECT_SPACING = 200_000
@@ -156,12 +159,23 @@ class Engine:
                     poll.start(now + round(poll.interval * (number * GOLDEN % 1.0)))
 
     def _turn(self) -> None:
+        """Receive, then look at deadlines, then publish: an answer that is there never counts as too late."""
+        began = time.monotonic_ns()
+        hasty = bool(self._completed or self._pressing)
+        wait = self.timers.wait(began, SHORTEST if hasty else IDLE_SECONDS)
+        self._handle(self._epoll.poll(wait))
         now = time.monotonic_ns()
+        if now - began > wait * 1e9 + STALL_NS:
+            # This process did not run for a while: what came meanwhile is looked at before deadlines are.
+            self._handle(self._epoll.poll(0))
         self.timers.fire(now)
-        if (self._completed or self._pressing) and now - self._flushed >= COALESCE_NS:
+        if self._sweep is not None:
+            self._sweep.begin(now)
+        idle = now - self._flushed
+        if idle >= IDLE_SECONDS * 1e9 or (idle >= COALESCE_NS and (self._completed or self._pressing)):
             self.flush()
-        longest = 0.001 if self._completed or self._pressing else IDLE_SECONDS
-        events = self._epoll.poll(self.timers.wait(time.monotonic_ns(), longest))
+
+    def _handle(self, events: list[tuple[int, int]]) -> None:
         if self._sweep is not None and self._sweep.takes:
             events = self._receive(self._sweep, events)
         for descriptor, _ in events:
@@ -170,16 +184,10 @@ class Engine:
                 try:
                     link.ready()
                 except Exception as fault:  # noqa: BLE001 - here a device's task ends; the others go on
-                    link.break_down(fault, now)
+                    link.break_down(fault, time.monotonic_ns())
             elif descriptor == self._bell:
                 os.eventfd_read(self._bell)
                 self.resolver.deliver()
-        now = time.monotonic_ns()
-        if self._sweep is not None:
-            self._sweep.begin(now)
-        idle = now - self._flushed
-        if idle >= IDLE_SECONDS * 1e9 or (idle >= COALESCE_NS and (self._completed or self._pressing)):
-            self.flush()
 
     def _receive(self, sweep: Sweep, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Receive for the slots of the fast path; returns the other events."""

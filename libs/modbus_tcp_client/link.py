@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from modbus_tcp_client.poll import Poll
 
 Address = tuple[socket.AddressFamily, Any]
+STRAY_LIMIT = 200
+"""Answers to nothing since the latest good one after which a connection is given up."""
 IN_PROGRESS = frozenset([0, errno.EINPROGRESS, errno.EWOULDBLOCK])
 
 
@@ -61,6 +63,7 @@ class Link:
         self._resuming = False
         self._armed = 0
         self._timeouts = 0
+        self._strays_allowed = 0
         self._socket: socket.socket | None = None
         self._generation = 0
         self._attempt = 0
@@ -118,6 +121,7 @@ class Link:
         self.up = True
         self.exchange = Exchange(random.randrange(1, 0x10000))  # noqa: S311 - to differ from the connection before
         self._timeouts = self._armed = self._resume_at = 0
+        self._strays_allowed = STRAY_LIMIT
         self._engine.watch(self._socket.fileno(), self, select.EPOLLIN)
         for unit in self.units:
             unit.connected(now)
@@ -215,9 +219,18 @@ class Link:
                 job.owner.ended(job, now, wall)
         if exchange.late_jobs:
             self._hear_late(exchange, now)
-        if exchange.broken is not None and exchange is self.exchange:
-            self.drop(malformed(str(exchange.broken)), now)
+        if exchange is self.exchange and self.up:
+            self._check_stream(exchange, bool(done), now)
         self.pump(now)
+
+    def _check_stream(self, exchange: Exchange, answered: bool, now: int) -> None:
+        """A stream that can't be read, or that holds little but rubbish, is ended."""
+        if answered:
+            self._strays_allowed = exchange.strays + STRAY_LIMIT
+        if exchange.broken is not None:
+            self.drop(malformed(str(exchange.broken)), now)
+        elif exchange.strays > self._strays_allowed:
+            self.drop(malformed(f"{STRAY_LIMIT} answers to nothing, the latest {exchange.stray_note}"), now)
 
     def _hear_late(self, exchange: Exchange, now: int) -> None:
         """Answers that came too late are no values, but their units live."""
@@ -236,6 +249,7 @@ class Link:
         if self._delay and now < self._resume_at:
             self._resume_later()
             return
+        now = time.monotonic_ns()  # the process may not have run since `now`; a deadline counts from the sending
         if room > 1 and not self._delay:
             frames = []
             while room and (self.queue or self.urgent):

@@ -386,3 +386,29 @@ def test_a_line_that_damages_every_other_answer_never_brings_a_wrong_value(shm_n
         assert seen == {True, False}
         sick.fault = None
         running.until_good("sick/a", "sick/b", timeout=3.0)
+
+
+def test_a_device_that_floods_the_line_with_answers_to_nothing_is_cut_off(shm_name: str, interval: float) -> None:
+    def flood(request: bytes, answer: bytes) -> Parts:
+        return [(0.0, wrong_id(request, answer)[0][1] * 400)]
+
+    with pair(shm_name, interval=interval) as (running, sick):
+        sick.fault = flood
+        running.until_quality("sick/a", BAD_DECODING_ERROR, timeout=2.0)
+        running.until(lambda r: "200 answers to nothing" in str(r["sick/$last_error"].value), timeout=3.0)
+        sick.fault = None
+        running.until_good("sick/a", timeout=3.0)
+
+
+def test_answers_that_came_while_the_process_did_not_run_are_not_too_late(shm_name: str, interval: float) -> None:
+    with LyingDevice(fault=lambda request, answer: [(0.05, answer)]) as plc:
+        server = device("plc", plc.port, interval=interval, timeout=0.3)
+        with Partition(shm_name, [server]) as running:
+            running.until_good("plc/a")
+            engine = running.manager._engine
+            assert engine is not None
+            for _ in range(3):
+                engine.timers.at(0, lambda now: time.sleep(0.6), engine.links[0])
+                before = running.count("plc")
+                running.until(lambda r, n=before: r.count("plc") > n + 8)
+            assert running.count("plc", "$failures") == 0
