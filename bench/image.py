@@ -17,6 +17,7 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,32 +33,50 @@ import _image_wake  # noqa: E402
 from _turns import machine  # noqa: E402
 
 SIZES = (1_000, 10_000, 100_000)
-RUNS = 3
-Section = Callable[[str, bool], Any]
 
 
-def _copy(prefix: str, full: bool) -> Any:
-    return [_image_copy.measure(prefix, size, runs=5 if full else RUNS, turns=15) for size in SIZES]
+@dataclass(frozen=True, kw_only=True)
+class Effort:
+    """How much is done of everything."""
+
+    runs: int = 3
+    turns: int = 15
+    rounds: int = 150
+    windows: int = 41
+    take_overs: int = 11
+    torn_part: int = 100
+    """The long form's number of snapshots is divided by this."""
 
 
-def _redis(prefix: str, full: bool) -> Any:
-    return _image_redis.measure(prefix, 1_000, runs=5 if full else RUNS, turns=5)
+SHORT = Effort()
+FULL = Effort(runs=5, rounds=500, windows=101, take_overs=51, torn_part=1)
+QUICK = Effort(runs=1, turns=2, rounds=25, take_overs=3, torn_part=1000)
+"""To see that it runs; its figures mean little."""
+Section = Callable[[str, Effort], Any]
 
 
-def _wake(prefix: str, full: bool) -> Any:
-    return [_image_wake.measure(prefix, readers, rounds=500 if full else 150) for readers in (1, 5, 32)]
+def _copy(prefix: str, effort: Effort) -> Any:
+    return [_image_copy.measure(prefix, size, runs=effort.runs, turns=effort.turns) for size in SIZES]
 
 
-def _readers(prefix: str, full: bool) -> Any:
-    return _image_readers.measure(prefix, windows=101 if full else 41, publishes=60)
+def _redis(prefix: str, effort: Effort) -> Any:
+    return _image_redis.measure(prefix, 1_000, runs=effort.runs, turns=-(-effort.turns // 3))
 
 
-def _takeover(prefix: str, full: bool) -> Any:
-    return _image_takeover.measure(prefix, 10_000, rounds=51 if full else 11)
+def _wake(prefix: str, effort: Effort) -> Any:
+    return [_image_wake.measure(prefix, readers, rounds=effort.rounds) for readers in (1, 5, 32)]
 
 
-def _torn(prefix: str, full: bool) -> Any:
-    return [_image_torn.measure(prefix, records, snapshots=most if full else most // 100)
+def _readers(prefix: str, effort: Effort) -> Any:
+    return _image_readers.measure(prefix, windows=effort.windows, publishes=60)
+
+
+def _takeover(prefix: str, effort: Effort) -> Any:
+    return _image_takeover.measure(prefix, 10_000, rounds=effort.take_overs)
+
+
+def _torn(prefix: str, effort: Effort) -> Any:
+    return [_image_torn.measure(prefix, records, snapshots=most // effort.torn_part)
             for records, most in ((100, 10_000_000), (10_000, 1_000_000))]
 
 
@@ -65,7 +84,7 @@ SECTIONS: dict[str, Section] = {
     "copy": _copy, "redis": _redis, "wake": _wake, "readers": _readers, "takeover": _takeover, "torn": _torn}
 
 
-def run(as_json: bool, *, full: bool = False, only: Collection[str] = ()) -> int:
+def run(as_json: bool, *, effort: Effort = SHORT, only: Collection[str] = ()) -> int:
     """Measure and print; returns the exit status, 1 where a snapshot was torn or a wait went over its bound."""
     prefix = f"bench{secrets.token_hex(4)}"
     result: dict[str, Any] = {"machine": machine("numpy", "posix-ipc")}
@@ -74,7 +93,7 @@ def run(as_json: bool, *, full: bool = False, only: Collection[str] = ()) -> int
     try:
         for name, section in SECTIONS.items():
             if not only or name in only:
-                result[name] = section(prefix, full)
+                result[name] = section(prefix, effort)
                 if not as_json:
                     print(f"\n{name}\n" + "\n".join(PRINTERS[name](result[name])), flush=True)
     finally:
@@ -146,10 +165,12 @@ def main() -> int:
     """Arguments to `run`."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("--full", action="store_true", help="the long form")
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument("--full", dest="effort", action="store_const", const=FULL, help="the long form")
+    length.add_argument("--quick", dest="effort", action="store_const", const=QUICK, help="to see that it runs")
     parser.add_argument("--only", action="append", choices=list(SECTIONS), default=[], help="one section; repeatable")
     arguments = parser.parse_args()
-    return run(arguments.json, full=arguments.full, only=arguments.only)
+    return run(arguments.json, effort=arguments.effort or SHORT, only=arguments.only)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 
 def bench(root: Path, *sections: str) -> dict:
     only = [word for section in sections for word in ("--only", section)]
-    command = [sys.executable, "-m", "cpc", "bench", "image", "--json", *only]
+    command = [sys.executable, "-m", "cpc", "bench", "image", "--json", "--quick", *only]
     done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=110, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout)
