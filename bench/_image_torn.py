@@ -37,8 +37,8 @@ def measure(prefix: str, records: int, *, snapshots: int) -> dict[str, Any]:
                 torn += _snapshots(image, count)
                 taken += count
                 mode[0] = _BARE
-                copies_torn += _copies(bare, min(count, SLICE // 10))
-                copies += min(count, SLICE // 10)
+                copies_torn += _copies(bare, min(count, SLICE // 4))
+                copies += min(count, SLICE // 4)
             published = image.generation - first
         seconds = time.monotonic() - start
     with create(name, [f"p{i}" for i in range(records)]) as writer:
