@@ -52,4 +52,5 @@ def test_a_message_is_for_people(name: str) -> None:
         assert fault.line > 0
         assert ";" in fault.message, "what is wrong; what is allowed"
         assert "\n" not in fault.message
-        assert not any(jargon in fault.message for jargon in ("xs:", "facet", "XMLSchema", "atomic type", "{http", "Error"))
+        jargon = ("xs:", "facet", "XMLSchema", "atomic type", "{http", "Error")
+        assert not any(word in fault.message for word in jargon)

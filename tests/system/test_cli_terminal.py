@@ -18,7 +18,6 @@ import process_image
 import pytest
 from plant import CPC, SHM
 
-
 ENVIRONMENT = {name: text for name, text in os.environ.items() if name not in ("COLUMNS", "LINES")}
 """Without a size that would go before the terminal's own."""
 
