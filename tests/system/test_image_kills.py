@@ -44,9 +44,11 @@ def test_150_kills_leave_readers_whole_and_the_next_writer_publishing(root: Path
 
 @pytest.mark.campaign
 @pytest.mark.timeout(3500)
-def test_10000_kills_leave_readers_whole_and_the_next_writer_publishing(root: Path) -> None:
+def test_10000_kills_leave_readers_whole_and_the_next_writer_publishing(
+        root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = campaign(root, 10_000, 3400)
-    print(json.dumps(result, indent=1))
+    with capsys.disabled():
+        print("\n" + json.dumps(result, indent=1))
     assert result["kills"] >= 10_000
     inside = sum(count for place, count in result["by_place"].items() if place.startswith(("publish", "takeover")))
     assert inside >= 1000
