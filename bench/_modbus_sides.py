@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 Task = dict[str, Any]
@@ -39,20 +40,28 @@ class Window:
                 "rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, **more}
 
 
+def points_of(kind: str, count: int, start: int) -> list[Any]:
+    """What is read of one block of registers: every register by itself, or the mixed map of the decode benchmark."""
+    from decode import mixed_map
+    from endpoint_config.models import ModbusPoint, ReadFunction
+
+    if kind == "mixed":  # 60 values of all widths and orders, some scaled, in 125 registers
+        return [replace(p, name=f"{p.name}@{start}", address=p.address + start) for p in mixed_map(60)]
+    return [ModbusPoint(name=f"r{a}", read_function=ReadFunction.HOLDING_REGISTERS, address=a)
+            for a in range(start, start + count)]
+
+
 # ---------------------------------------------------------------- ours
 
 
 def ours(task: Task) -> dict[str, Any]:
     """The product: polled, decoded, published into a real segment."""
-    from endpoint_config.models import ModbusPoint, ModbusServer, ReadFunction
+    from endpoint_config.models import ModbusServer
     from modbus_tcp_client import ModbusClientManager
     from process_image import create
 
     count, in_flight = task.get("count", 125), task.get("in_flight", 1)
-    points = tuple(
-        ModbusPoint(name=f"r{a}", read_function=ReadFunction.HOLDING_REGISTERS, address=a)
-        for a in range(count * in_flight)
-    )
+    points = tuple(point for k in range(in_flight) for point in points_of(task.get("map", "words"), count, count * k))
     ports = [*([task["port"]] * task["devices"]), *task.get("sick_ports", [])]
     servers = [
         ModbusServer(alias=f"d{n}", ipaddr=address(n), port=port, points=points, in_flight=in_flight,
