@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import random
 import select
 import socket
+import termios
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -25,6 +27,10 @@ if TYPE_CHECKING:
 Address = tuple[socket.AddressFamily, Any]
 STRAY_LIMIT = 200
 """Answers to nothing since the latest good one after which a connection is given up."""
+SHORT_NS = 100_000_000
+"""Nanoseconds that a silent unit is waited for at least."""
+SURE_NS = 500_000_000
+"""Nanoseconds after which a packet that was not acknowledged was not merely lost once."""
 IN_PROGRESS = frozenset([0, errno.EINPROGRESS, errno.EWOULDBLOCK])
 
 
@@ -51,8 +57,7 @@ class Link:
         """Whether its poll is on the fast path."""
         self.probe_after = 0
         """Monotonic ns; no probe before."""
-        self.slowest = 0
-        """Longest response of late (ns), slowly forgotten."""
+        self._slowest = 0  # longest response of late (ns), slowly forgotten
         self.strays = 0
         """Answers dropped on earlier connections because they matched nothing."""
         self.exchange = Exchange()
@@ -215,7 +220,7 @@ class Link:
             self._resume_at = now + self._delay
             for job in done:
                 took = now - job.sent
-                self.slowest = took if took > self.slowest else self.slowest - (self.slowest >> 8)
+                self._slowest = took if took > self._slowest else self._slowest - (self._slowest >> 8)
                 job.owner.ended(job, now, wall)
         if exchange.late_jobs:
             self._hear_late(exchange, now)
@@ -236,8 +241,8 @@ class Link:
         """Answers that came too late are no values, but their units live."""
         late, exchange.late_jobs = exchange.late_jobs, []
         for job in late:
-            if isinstance(job.owner, Unit):
-                job.owner.restore(now)
+            if job.deadline - job.sent < job.owner.unit.timeout:
+                job.owner.unit.restore(now)
 
     # ------------------------------------------------------------ sending
 
@@ -271,7 +276,7 @@ class Link:
             elif len(queue) > 1:
                 queue.rotate(-1)
         job.sent = now
-        job.deadline = now + job.patience
+        job.deadline = now + (self.short_patience(job) if self.shared and job.owner.unit.silent else job.patience)
         if not self._armed or job.deadline < self._armed:
             self._arm(job.deadline)
         return self.exchange.open(job)
@@ -295,6 +300,14 @@ class Link:
     def _resume(self, now: int) -> None:
         self._resuming = False
         self.pump(now)
+
+    def short_patience(self, job: Job) -> int:
+        """How long (ns) a unit is waited for that others have to wait for, and that was silent before.
+
+        Well over what this connection's answers take. An answer that comes later is dropped, but tells that the unit
+        lives.
+        """
+        return min(job.patience, max(4 * self._slowest, SHORT_NS))
 
     def forget(self, poll: Poll) -> None:
         """A poll's cycle was ended: nothing more of it is sent, and its answers are not waited for."""
@@ -331,14 +344,17 @@ class Link:
 
     def _timed_out(self, expired: Sequence[Job], now: int) -> None:
         generation = self._generation
+        if (self._timeouts or now - expired[0].sent >= SURE_NS) and self._unacknowledged:
+            self.drop(no_connection("the device acknowledges nothing that is sent"), now)
+            return
         # Half an answer would swallow the beginning of the next one; and a device that answers with id 0 could
         # answer this request as if it were the next. Both are cured by a new connection alone.
         unsafe = self.exchange.partial > 0 or self._zero_id
         wall = time.time_ns()
         for job in expired:
             self._timeouts += 1
-            job.failure = timed_out(job.patience * 1e-9, job.stray)
-            if not unsafe and job.attempts < self._retries(job):
+            job.failure = timed_out((job.deadline - job.sent) * 1e-9, job.stray)
+            if not unsafe and job.owner.repeats and job.attempts < job.owner.unit.server.retries:
                 job.attempts += 1
                 job.owner.unit.note_retry()
                 self.urgent.append(job)
@@ -349,9 +365,17 @@ class Link:
         if unsafe:
             self.drop(timed_out(self._timeout * 1e-9), now)
 
-    @staticmethod
-    def _retries(job: Job) -> int:
-        return 0 if isinstance(job.owner, Unit) else int(job.owner.unit.server.retries)
+    @property
+    def _unacknowledged(self) -> bool:
+        """Whether the device's side of the connection has not even acknowledged what was sent.
+
+        A silent unit behind a living gateway is acknowledged, a gateway without power or cable is not (tcp(7),
+        SIOCOUTQ). One lost packet is no sign: it is sent again after some 200 ms.
+        """
+        if self._socket is None:
+            return False
+        left = fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+        return any(left)
 
 
 def _words(code: int | None) -> str:

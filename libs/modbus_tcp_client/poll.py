@@ -46,6 +46,9 @@ class Poll:
         "unit", "unsettled",
     )
 
+    repeats = True
+    """Whether a request that is not answered in time is repeated within the cycle."""
+
     def __init__(self, engine: Engine, unit: Unit, *, points: Sequence[ModbusPoint], rows: npt.NDArray[np.intp],
                  block: int, interval: float) -> None:
         """`rows[p]` is the row in the image of `points[p]`; `block` the block that they belong to; `interval` in s."""

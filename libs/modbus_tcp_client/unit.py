@@ -21,12 +21,13 @@ SILENCES = 2
 """Requests without an answer, one after the other, after which a unit counts as silent."""
 PROBE_SHARE = 0.05
 """Part of a shared connection's time that probing silent units may take."""
-SHORTEST_PROBE = 0.1
-"""Seconds that a probe is waited for at least (but not longer than the timeout)."""
 
 
 class Unit:
     """A device as the engine sees it; also the owner of its probe requests."""
+
+    repeats = False
+    """A probe that is not answered in time is not repeated at once."""
 
     def __init__(self, engine: Engine, server: ModbusServer, status: DeviceStatus) -> None:
         self._engine = engine
@@ -46,6 +47,11 @@ class Unit:
         """Always False: a probe's data are not decoded."""
         self._backoff = Backoff(server.retry_interval)
         self._probing = False
+
+    @property
+    def unit(self) -> Unit:
+        """Itself, as the owner of its probes."""
+        return self
 
     @property
     def ready(self) -> bool:
@@ -142,10 +148,9 @@ class Unit:
     def _probe_job(self) -> Job:
         request = next((poll.requests[0] for poll in self.polls if poll.requests), None)
         function, address, count = (request.function, request.address, request.count) if request else (3, 0, 1)
-        patience = max(4 * self.link.slowest, round(SHORTEST_PROBE * 1e9))
         return Job(
             unit=self.server.unit_id, pdu=read_request(function, address, count), owner=self, index=-1,
-            patience=min(self.timeout, patience), any_unit=self.server.accept_any_unit_id,
+            patience=self.timeout, any_unit=self.server.accept_any_unit_id,
             zero_id=self.server.accept_transaction_zero,
         )
 
@@ -164,10 +169,10 @@ class Unit:
 
     def restore(self, now: int) -> None:
         """It was heard of again, by a probe or by a late answer: poll it as before."""
+        self.silent = 0
         if not self.demoted:
             return
         self.demoted = False
-        self.silent = 0
         self._backoff.reset()
         for poll in self.polls:
             poll.begin(now, now)
