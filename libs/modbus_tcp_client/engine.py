@@ -12,7 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from acquisition import Publisher
@@ -27,7 +27,7 @@ from modbus_tcp_client.points import scan_class
 from modbus_tcp_client.poll import Poll
 from modbus_tcp_client.resolve import Resolver
 from modbus_tcp_client.sweep import FEWEST, Sweep
-from modbus_tcp_client.timers import SHORTEST, Timers
+from modbus_tcp_client.timers import SHORTEST, Owner, Timers
 from modbus_tcp_client.unit import Unit
 
 IDLE_SECONDS = 0.2
@@ -46,6 +46,13 @@ CONNECT_SPACING = 200_000
 Key = tuple[Any, ...]
 
 
+class Watcher(Owner, Protocol):
+    """Whoever has a socket."""
+
+    def ready(self) -> None:
+        """The socket has something to say."""
+
+
 class Engine:
     """Polls all servers and publishes, until stopped; everything but `stop` belongs to the thread of `run`."""
 
@@ -60,7 +67,7 @@ class Engine:
         weakref.finalize(self, os.close, self._bell)  # not earlier: a late `stop` must not write to a foreign file
         self._epoll.register(self._bell, select.EPOLLIN)
         self.resolver = Resolver(self._ring)
-        self._sockets: dict[int, Link] = {}
+        self._sockets: dict[int, Watcher] = {}
         self._stop = threading.Event()
         self._completed: list[Poll] = []
         self._fleets: list[Fleet] = []
@@ -179,12 +186,12 @@ class Engine:
         if self._sweep is not None and self._sweep.takes:
             events = self._receive(self._sweep, events)
         for descriptor, _ in events:
-            link = self._sockets.get(descriptor)
-            if link is not None:
+            watcher = self._sockets.get(descriptor)
+            if watcher is not None:
                 try:
-                    link.ready()
+                    watcher.ready()
                 except Exception as fault:  # noqa: BLE001 - here a device's task ends; the others go on
-                    link.break_down(fault, time.monotonic_ns())
+                    watcher.break_down(fault, time.monotonic_ns())
             elif descriptor == self._bell:
                 os.eventfd_read(self._bell)
                 self.resolver.deliver()
@@ -217,13 +224,10 @@ class Engine:
 
     # ------------------------------------------------------------ for links and polls
 
-    def watch(self, descriptor: int, link: Link, events: int) -> None:
-        """Have `link.ready` called for a socket."""
-        if descriptor in self._sockets:
-            self._epoll.modify(descriptor, events)
-        else:
-            self._epoll.register(descriptor, events)
-        self._sockets[descriptor] = link
+    def watch(self, descriptor: int, watcher: Watcher, events: int) -> None:
+        """Have `watcher.ready` called when one of the events comes."""
+        self._epoll.register(descriptor, events)
+        self._sockets[descriptor] = watcher
 
     def unwatch(self, descriptor: int) -> None:
         """Forget a socket before it is closed."""

@@ -1,10 +1,8 @@
-"""One connection to ip:port, shared by the units behind it. The only file of the engine that touches sockets."""
+"""One connection to ip:port, shared by the units behind it."""
 
 from __future__ import annotations
 
-import errno
 import fcntl
-import os
 import random
 import select
 import socket
@@ -12,10 +10,11 @@ import termios
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from acquisition import Backoff
 
+from modbus_tcp_client.dial import Dialer, words
 from modbus_tcp_client.exchange import Exchange, Job
 from modbus_tcp_client.failure import Failure, internal, malformed, no_connection, timed_out
 from modbus_tcp_client.unit import SILENCES, Unit
@@ -24,21 +23,16 @@ if TYPE_CHECKING:
     from modbus_tcp_client.engine import Engine
     from modbus_tcp_client.poll import Poll
 
-Address = tuple[socket.AddressFamily, Any]
 STRAY_LIMIT = 200
 """Answers to nothing since the latest good one after which a connection is given up."""
 SHORT_NS = 100_000_000
 """Nanoseconds that a silent unit is waited for at least."""
 SURE_NS = 500_000_000
 """Nanoseconds after which a packet that was not acknowledged was not merely lost once."""
-IN_PROGRESS = frozenset([0, errno.EINPROGRESS, errno.EWOULDBLOCK])
 
 
 class Link:
-    """Connects, sends, receives, times out and reconnects; never blocks.
-
-    States: down and waiting (`_socket` None), connecting (`_socket` set, `up` False), up.
-    """
+    """Sends, receives, times out and connects again; never blocks."""
 
     def __init__(self, engine: Engine, host: str, port: int, units: Sequence[Unit]) -> None:
         self._engine = engine
@@ -71,9 +65,10 @@ class Link:
         self._strays_allowed = 0
         self._socket: socket.socket | None = None
         self._generation = 0
-        self._attempt = 0
         self._closed = False
         self._buffer = engine.buffer
+        self._dialer = Dialer(engine, self, host, port, timeout=self._timeout, reached=self._connected,
+                              failed=self.drop)
 
     @property
     def name(self) -> str:
@@ -82,52 +77,19 @@ class Link:
 
     # ------------------------------------------------------------ connecting
 
-    def connect(self, _now: int) -> None:
-        """Begin to connect, by way of the resolver."""
+    def connect(self, now: int) -> None:
+        """Begin to connect."""
         if self._socket is None and not self._closed:
-            self._engine.resolver.resolve(self.host, self.port, self._resolved)
+            self._dialer.dial(now)
 
-    def _resolved(self, addresses: Sequence[Address], error: str) -> None:
-        """Connect without waiting; the outcome comes as an event, or not at all, and then the timer ends it."""
-        now = time.monotonic_ns()
-        if self._closed or self._socket is not None:
-            return
-        if not addresses:
-            self.drop(no_connection(error, "check the name in ipaddr and the name service"), now)
-            return
-        family, address = addresses[self._attempt % len(addresses)]
-        self._attempt += 1
-        self._generation += 1
-        try:
-            self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-            code = self._socket.connect_ex(address)
-        except OSError as fault:  # no descriptors left, address family not there, address malformed
-            self.drop(no_connection(_words(fault.errno)), now)
-            return
-        if code not in IN_PROGRESS:
-            self.drop(no_connection(_words(code)), now)
-            return
-        self._engine.watch(self._socket.fileno(), self, select.EPOLLOUT)
-        generation = self._generation
-        self._engine.timers.at(now + self._timeout, lambda later: self._connect_timed_out(generation, later), self)
-
-    def _connect_timed_out(self, generation: int, now: int) -> None:
-        if generation == self._generation and self._socket is not None and not self.up:
-            self.drop(no_connection(f"no connection within {self._timeout * 1e-9:g} s"), now)
-
-    def _connected(self, now: int) -> None:
-        assert self._socket is not None
-        code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
-        if code:
-            self.drop(no_connection(_words(code)), now)
-            return
+    def _connected(self, connection: socket.socket, now: int) -> None:
+        self._socket = connection
         self.up = True
+        self._generation += 1
         self.exchange = Exchange(random.randrange(1, 0x10000))  # noqa: S311 - to differ from the connection before
         self._timeouts = self._armed = self._resume_at = 0
         self._strays_allowed = STRAY_LIMIT
-        self._engine.watch(self._socket.fileno(), self, select.EPOLLIN)
+        self._engine.watch(connection.fileno(), self, select.EPOLLIN)
         for unit in self.units:
             unit.connected(now)
         self.pump(now)
@@ -162,6 +124,7 @@ class Link:
         self.exchange = Exchange()
         self.queue.clear()
         self.urgent.clear()
+        self._dialer.cancel()
         if self._socket is not None:
             self._engine.unwatch(self._socket.fileno())
             self._socket.close()
@@ -190,9 +153,6 @@ class Link:
     def ready(self) -> None:
         """The socket has something to say."""
         now = time.monotonic_ns()
-        if not self.up:
-            self._connected(now)
-            return
         assert self._socket is not None
         try:
             count = self._socket.recv_into(self._buffer)
@@ -205,7 +165,7 @@ class Link:
 
     def broken(self, fault: OSError, now: int) -> None:
         """The socket has failed."""
-        self.drop(no_connection(_words(fault.errno)), now)
+        self.drop(no_connection(words(fault.errno)), now)
 
     def absorb(self, data: memoryview, now: int) -> None:
         """Bytes have come; none of them means that the device closed the connection."""
@@ -376,7 +336,3 @@ class Link:
             return False
         left = fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
         return any(left)
-
-
-def _words(code: int | None) -> str:
-    return os.strerror(code).lower() if code else "connection failed"
