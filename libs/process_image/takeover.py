@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 
 from process_image import stops
@@ -18,22 +20,32 @@ def take_over(memory: Memory, stage: Stage, tables: Tables) -> None:
     A killed writer can have left: entries reserved and not committed (they are written over, and count as lost to
     readers that far behind); changes committed whose slot was never filled (their records are taken from the
     journal); a slot half filled (never used); a whole slot that the generation does not name yet (it is used).
+
+    This process may be killed as well. So what only the journal knew goes into the slots before anything else is
+    journalled, and the newest whole slot of a block is never the next one to be filled.
     """
     _load_slots(memory, stage)
     if stops.hook is not None:
         stops.hook("takeover.journal")
-    _roll_forward(memory, stage, tables)
+    if _roll_forward(memory, stage, tables):
+        every = np.arange(memory.header.blocks)
+        stage.fill(stage.pieces(every), every, time.monotonic_ns())
     if stops.hook is not None:
         stops.hook("takeover.staged")
 
 
 def _load_slots(memory: Memory, stage: Stage) -> None:
-    """Copy each block's newest whole slot; set the generation past every sequence number that was ever used."""
+    """Copy each block's newest whole slot; set the generation past every sequence number that was ever used.
+
+    One further where the next slot would be the one just copied: writers killed one after the other in their
+    take-overs spoil slot after slot, and this one is all that is left then.
+    """
     blocks = memory.header.blocks
     sequence = memory.sequence[:, :blocks]
     whole = np.where(sequence & np.uint64(1), np.uint64(0), sequence)
     slot = whole.argmax(axis=0)
-    stage.generation[:] = (sequence.max(axis=0) + np.uint64(1)) >> np.uint64(1)
+    generation = (sequence.max(axis=0) + np.uint64(1)) >> np.uint64(1)
+    stage.generation[:] = generation + ((generation + np.uint64(1)) % np.uint64(SLOTS) == slot)
     for number in range(SLOTS):
         mine = slot == number
         if mine.any():
@@ -43,8 +55,10 @@ def _load_slots(memory: Memory, stage: Stage) -> None:
             np.copyto(stage.texts, memory.texts[number], where=texts)
 
 
-def _roll_forward(memory: Memory, stage: Stage, tables: Tables) -> None:
+def _roll_forward(memory: Memory, stage: Stage, tables: Tables) -> bool:
     """Apply committed changes of the last publish that are newer than the slots, by the records' sequences.
+
+    Says whether there were any.
 
     One publish writes each point once at most, so the last publish is among the last `points` entries. Where the
     ring is too short for it, half a publish is left; then only sequences go forward, which must not be used again,
@@ -54,14 +68,17 @@ def _roll_forward(memory: Memory, stage: Stage, tables: Tables) -> None:
     valid = rows < memory.header.points
     ahead = (records["sequence"] - stage.records["sequence"][np.where(valid, rows, 0)]).astype(np.int32)
     newer = np.flatnonzero(valid & (ahead > 0))
-    if not all_there and len(newer) and newer[0] == 0:
+    if not len(newer):
+        return False
+    if not all_there and newer[0] == 0:
         stage.records["sequence"][rows[newer]] = records["sequence"][newer]
-        return
+        return True
     words = stage.words.reshape(-1, RECORD_WORDS)
     words[rows[newer]] = records.view(np.uint64).reshape(-1, RECORD_WORDS)[newer]
     sizes = tables.points["text_size"]
     for i in newer[sizes[rows[newer]] > 0].tolist():
         _roll_text(memory, stage, tables, int(rows[i]), int(places[i]))
+    return True
 
 
 def _roll_text(memory: Memory, stage: Stage, tables: Tables, row: int, place: int) -> None:

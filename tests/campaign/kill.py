@@ -40,6 +40,8 @@ SHM = Path("/dev/shm")
 HERE = Path(__file__).resolve().parent
 STOP_SHARE = 0.4
 """Part of the kills that happens at an armed stop point."""
+BURSTS = 0.04
+"""Part of the stop points that are armed in several lives one after the other."""
 PATIENCE = 20.0
 """Seconds after which a writer that does not publish counts as stuck."""
 
@@ -69,6 +71,7 @@ class Arena:
         self.number = 1
         self.pid = 0
         self._checker: Checker | None = None
+        self._again: list[str] = []
 
     def run(self, kills: int) -> None:
         """Kill that many writers, then end in order and look at what is left."""
@@ -90,7 +93,9 @@ class Arena:
 
     def _one_kill(self) -> int:
         """One life and its end; 1 when it was killed, 0 when an armed stop point was never reached."""
-        stop = self._choose_stop() if self.chance.random() < STOP_SHARE else ""
+        stop = self._again.pop() if self._again else ""
+        if not stop and self.chance.random() < STOP_SHARE:
+            stop = self._choose_stop()
         other = stop.startswith("create.") or self.chance.random() < 0.03
         early = not stop and self.chance.random() < 0.3
         if early:  # somewhere in the take-over, or soon after it
@@ -109,6 +114,8 @@ class Arena:
 
     def _choose_stop(self) -> str:
         name = self.chance.choice([n for n in stops.NAMES if n != "publish.long" or self.lane.name != "wide"])
+        if self.chance.random() < BURSTS:  # the first publish of a life is that of its take-over
+            self._again = [f"{name}:1"] * self.chance.randint(2, 6)
         return f"{name}:{self.chance.randint(1, 12) if name.startswith('publish.') else 1}"
 
     def _sleep(self, longest: float) -> None:

@@ -71,3 +71,41 @@ def test_a_publish_that_overran_its_journal_leaves_no_block_mixed_of_two(shm_nam
         writer.publish()
         after = list(image.changes(before.cursor))[-1]
         assert (after.records["sequence"][-10:] == before.records["sequence"][-10:] + 1).all()
+
+
+def kill_at(code: str, name: str, stop: str) -> None:
+    """Run the code until it kills itself at a stop point."""
+    done = subprocess.run([sys.executable, "-c", code, name], check=False, timeout=30,
+                          env={**os.environ, "PROCESS_IMAGE_STOP": stop})
+    assert done.returncode == -9, stop
+
+
+def test_a_sequence_is_not_used_twice_when_the_take_over_is_killed_over_the_journal(shm_name: str) -> None:
+    """The first kill leaves sequences in the journal alone, the second one overwrites that journal."""
+    kill_at(KILLED, shm_name, "publish.committed:3")
+    points = [f"p{i}" for i in range(40)]
+    with process_image.attach(shm_name, timeout=5.0) as image:
+        seen = {}
+        for batch in image.changes():
+            seen.update(zip(batch.rows.tolist(), batch.records["sequence"].tolist(), strict=True))
+        assert len(seen) == 16
+        for stop in ("publish.reserved", "publish.entries", "publish.reserved"):
+            kill_at(KILLED, shm_name, stop)
+        with process_image.create(shm_name, points, journal_entries=16):
+            now = image.snapshot().records["sequence"]
+            assert all(now[row] > sequence for row, sequence in seen.items())
+
+
+@pytest.mark.parametrize("place", ["publish.odd", "publish.half", "publish.copied"])
+def test_killed_again_and_again_in_its_take_over_a_segment_keeps_a_whole_slot(shm_name: str, place: str) -> None:
+    """Each life spoils one slot more; the newest whole one is never among them."""
+    kill_at(KILLED, shm_name, "publish.odd:5")
+    with process_image.attach(shm_name, timeout=5.0) as image:
+        good = image.snapshot().records["value"].tolist()
+        assert len(set(good)) == 1 and good[0] > 0
+        for _ in range(6):
+            kill_at(KILLED, shm_name, place)
+            assert image.snapshot().stale
+            assert image.snapshot().records["value"].tolist() == good
+        with process_image.create(shm_name, [f"p{i}" for i in range(40)], journal_entries=16):
+            assert image.snapshot().records["value"].tolist() == good
