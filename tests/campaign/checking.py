@@ -28,6 +28,7 @@ class Checker:
     _epoch: int = 0
     _lowest: npt.NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
     _known: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
+    _ever: npt.NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, np.bool_))
     _last: npt.NDArray[np.void] = field(default_factory=lambda: np.zeros(0, RECORD))
 
     def snapshot(self) -> Snapshot:
@@ -63,7 +64,7 @@ class Checker:
         self._epoch = taken.epoch
         self.epochs += 1
         self._lowest = np.zeros(len(taken.generations))
-        self._known = np.zeros(len(taken.points), np.bool_)
+        self._known, self._ever = np.zeros((2, len(taken.points)), np.bool_)
         self._last = np.zeros(len(taken.points), RECORD)
 
     def journal(self) -> None:
@@ -93,13 +94,15 @@ class Checker:
                 self.faults.append(f"text {text!r} of the journal where the number is {number}")
         first = np.flatnonzero(np.diff(rows, prepend=-1))
         step = np.diff(sequence, prepend=np.uint32(0))
-        step[first] = np.where(self._known[rows[first]], sequence[first] - self._last["sequence"][rows[first]], 1)
+        ahead = sequence[first] - self._last["sequence"][rows[first]]
+        after_loss = np.where(self._ever[rows[first]] & (ahead.astype(np.int32) <= 0), 0, 1)  # lost ones are no excuse
+        step[first] = np.where(self._known[rows[first]], ahead, after_loss)
         if (step != 1).any():
             bad = np.flatnonzero(step != 1)[:5]
             self.faults.append(f"sequences of rows {rows[bad]} step by {step[bad]} below {batch.cursor}")
         last = np.append(first[1:], len(rows)) - 1
         self._last[rows[last]] = records[order[last]]
-        self._known[rows[last]] = True
+        self._known[rows[last]] = self._ever[rows[last]] = True
 
     def at_rest(self, number: int) -> None:
         """While the writer waits after publishing `number` in every block: everybody agrees."""
