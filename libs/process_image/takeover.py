@@ -46,6 +46,8 @@ def _load_slots(memory: Memory, stage: Stage) -> None:
     slot = whole.argmax(axis=0)
     generation = (sequence.max(axis=0) + np.uint64(1)) >> np.uint64(1)
     stage.generation[:] = generation + ((generation + np.uint64(1)) % np.uint64(SLOTS) == slot)
+    # a whole slot that has no name yet gets it now: the one that is named may be the next but two to be spoiled
+    memory.generation[:] = np.maximum(memory.generation, whole.max(axis=0) >> np.uint64(1))
     for number in range(SLOTS):
         mine = slot == number
         if mine.any():
