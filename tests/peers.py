@@ -32,7 +32,8 @@ BUILD = ROOT / ".peers"
 """What is compiled or unpacked for tests; git does not see it."""
 NODE = SOURCES / "node"
 """Folder of the node scripts, with package.json, package-lock.json and, once installed, node_modules."""
-PROGRAMS = ("gcc", "socat", "mbpoll", "tshark", "redis-server", "node", "npm", "tmux", "systemd-analyze")
+PROGRAMS = ("gcc", "socat", "mbpoll", "tshark", "redis-server", "mosquitto", "mosquitto_sub", "node", "npm", "tmux",
+            "systemd-analyze")
 """Programs that the header of a test run reports on."""
 PREFIX = "peer absent: "
 """How every skip for want of a peer begins; the summary counts by it."""

@@ -1,11 +1,12 @@
-"""What all producers share: their contract, device status, back-off, and the publisher behind the poll loops."""
+"""What all producers share: their contracts, device status, back-off, and the publisher behind the poll loops."""
 
 from acquisition.backoff import Backoff
 from acquisition.producer import Health, Producer
 from acquisition.publisher import HEARTBEAT_SECONDS, Publisher
 from acquisition.status import DeviceStatus, service_points, system_points
+from acquisition.writing import Value, WritablePoint, WriteOutcome, WriteRequest, WriteResult, Writing
 
 __all__ = [
-    "HEARTBEAT_SECONDS", "Backoff", "DeviceStatus", "Health", "Producer", "Publisher", "service_points",
-    "system_points",
+    "HEARTBEAT_SECONDS", "Backoff", "DeviceStatus", "Health", "Producer", "Publisher", "Value", "WritablePoint",
+    "WriteOutcome", "WriteRequest", "WriteResult", "Writing", "service_points", "system_points",
 ]
