@@ -42,10 +42,12 @@ class Window:
 
 def points_of(kind: str, count: int, start: int) -> list[Any]:
     """What is read of one block of registers: every register by itself, or the mixed map of the decode benchmark."""
-    from decode import mixed_map
     from endpoint_config.models import ModbusPoint, ReadFunction
 
-    if kind == "mixed":  # 60 values of all widths and orders, some scaled, in 125 registers
+    if kind == "mixed":
+        from decode import mixed_map  # brings pymodbus along, which must not stand in the memory of the other runs
+
+        # 60 values of all widths and orders, some scaled, in 125 registers
         return [replace(p, name=f"{p.name}@{start}", address=p.address + start) for p in mixed_map(60)]
     return [ModbusPoint(name=f"r{a}", read_function=ReadFunction.HOLDING_REGISTERS, address=a)
             for a in range(start, start + count)]
