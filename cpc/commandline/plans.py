@@ -79,7 +79,8 @@ def _opcua(server: OpcUaServer) -> Iterator[Planned]:
     for interval, nodes in _by_interval(server.nodes, server.interval):
         for start in range(0, len(nodes), server.chunk):
             part = nodes[start : start + server.chunk]
-            yield Planned(server.alias, interval, "Read", None, len(part), tuple(node.name for node in part))
+            names = tuple(point.name for node in part for point in node.points)
+            yield Planned(server.alias, interval, "Read", None, len(part), names)
 
 
 def _by_interval(

@@ -20,7 +20,9 @@ from .models import (
     WriteFunction,
 )
 from .names import unique_names
+from .opcua_points import OpcUaField, OpcUaPoint
 from .schema import SchemaError, schema_path
+from .type_dictionary import DictionaryError, TypeDictionary, read_type_dictionary
 from .writing import to_xml
 
 __all__ = [
@@ -28,11 +30,14 @@ __all__ = [
     "Audience",
     "ConfigError",
     "Datatype",
+    "DictionaryError",
     "EndpointFile",
     "Fault",
     "ModbusPoint",
     "ModbusServer",
+    "OpcUaField",
     "OpcUaNode",
+    "OpcUaPoint",
     "OpcUaServer",
     "Partition",
     "ReadFunction",
@@ -40,12 +45,14 @@ __all__ = [
     "Secret",
     "SecurityMode",
     "Service",
+    "TypeDictionary",
     "WriteFunction",
     "check_together",
     "load",
     "load_modbus",
     "load_opcua",
     "load_partition",
+    "read_type_dictionary",
     "schema_path",
     "to_xml",
     "unique_names",

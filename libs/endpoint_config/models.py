@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from pathlib import Path
 
+from .opcua_points import OpcUaField, OpcUaPoint, node_points
+
 
 class ReadFunction(IntEnum):
     """Function codes that read (MODBUS Application Protocol V1.1b3, clause 6)."""
@@ -187,7 +189,7 @@ class Secret:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class OpcUaNode:
-    """One variable of an OPC UA server."""
+    """One variable of an OPC UA server: one point, or several where it is an array or a structure."""
 
     name: str
     """Unique within the device: DisplayName, or `name#2` for a second occurrence."""
@@ -207,7 +209,18 @@ class OpcUaNode:
     """Scan class in seconds; None = the server's."""
     writable: bool = False
     description: str = ""
+    length: int = 0
+    """Elements to take of an array, `name[0]` and on; 0 = a single value."""
+    fields: tuple[OpcUaField, ...] = ()
+    """The values to take out of a structure, `name.path` each."""
+    renamed: tuple[tuple[str, str], ...] = ()
+    """Names of points that had to be told apart from others: as derived, and as they are."""
     line: int = 0
+
+    @property
+    def points(self) -> tuple[OpcUaPoint, ...]:
+        """The points in the order of the image: element by element, within it field by field."""
+        return node_points(self)
 
     @property
     def node_id(self) -> str:
@@ -283,7 +296,7 @@ class EndpointFile:
     @property
     def points(self) -> int:
         """Values acquired; neither system points nor `Object` nodes."""
-        return sum(len(s.points) for s in self.modbus) + sum(len(s.nodes) for s in self.opcua)
+        return sum(len(s.points) for s in self.modbus) + sum(len(n.points) for s in self.opcua for n in s.nodes)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -8,9 +8,9 @@ from lxml import etree
 
 from .faults import Report, line_of, shown
 from .modbus import is_host
-from .models import OpcUaNode, OpcUaServer
-from .names import XML_SPACE, clean_name, field_name, unique_names
-from .node_id import identifier_fault
+from .models import OpcUaServer
+from .names import clean_name, unique_names
+from .opcua_nodes import read_nodes
 from .security import Security, read_security
 from .values import Entry, has_variable
 
@@ -40,7 +40,7 @@ def _server(element: etree._Element, alias: str, report: Report, faulty: set[etr
     security = Security() if block is None or block in faulty else read_security(Entry(block, report), entry)
     if security.mode != "None" and not entry.texts.get("client_app_uri"):
         entry.warn("client_app_uri", "client_app_uri is empty; the application URI that stands in client_certificate")
-    nodes, objects = _nodes(element, report, faulty)
+    nodes, objects = read_nodes(element, report, faulty)
     return OpcUaServer(
         alias=alias,
         url=_url(entry),
@@ -85,56 +85,3 @@ def _url(entry: Entry) -> str:
     elif user is not None:
         entry.fault("server_app_uri", f"server_app_uri holds a user; username and password_file; {_URL}")
     return url
-
-
-def _nodes(element: etree._Element, report: Report,
-           faulty: set[etree._Element]) -> tuple[tuple[OpcUaNode, ...], int]:
-    """Variables, and the number of folders."""
-    entries = [Entry(node, report) for node in element.iterfind("nodes/node") if node not in faulty]
-    variables = [entry for entry in entries if entry.texts.get("datatype", "").casefold() != "object"]
-    given = [field_name(entry.texts.get("DisplayName")) for entry in variables]
-    names = unique_names(given)
-    first: dict[str, int] = {}
-    for entry, name, unique in zip(variables, given, names, strict=True):
-        if name in first:
-            entry.warn("DisplayName", f"DisplayName {shown(name)} stands also on line {first[name]}; this point is "
-                       f"called {shown(unique)}; a different name for each")
-        first.setdefault(name, entry.line("DisplayName") if len(names) != len(set(given)) else 0)
-    nodes = tuple(_node(entry, name) for entry, name in zip(variables, names, strict=True))
-    for entry in entries:
-        if entry.texts.get("datatype", "").casefold() == "object":
-            _check_identifier(entry)
-    return nodes, len(entries) - len(nodes)
-
-
-def _node(entry: Entry, name: str) -> OpcUaNode:
-    texts = entry.texts
-    _check_identifier(entry)
-    low, high = entry.limits() if "minimum" in texts or "maximum" in texts else (None, None)
-    return OpcUaNode(
-        name=name,
-        namespace_index=entry.integer("NamespaceIndex", 0),
-        namespace_uri=texts.get("NamespaceUri", ""),
-        identifier_type=texts.get("IdentifierType", "Numeric"),
-        identifier=texts.get("Identifier", ""),
-        datatype=texts.get("datatype", ""),
-        unit=texts.get("unit", ""),
-        minimum=low,
-        maximum=high,
-        interval=entry.interval(),
-        writable=entry.flag("writable"),
-        description=texts.get("description", ""),
-        line=entry.line(),
-    )
-
-
-def _check_identifier(entry: Entry) -> None:
-    """A NodeId that can't be is a fault; white space around a String identifier, which is dropped, a warning."""
-    kind, text = entry.texts.get("IdentifierType", ""), entry.texts.get("Identifier", "")
-    message = identifier_fault(kind, text)
-    if message:
-        entry.fault("Identifier", message)
-    elif kind == "String":
-        raw = entry.element.findtext("Identifier") or ""
-        if raw != text and raw.strip(XML_SPACE) == text:
-            entry.warn("Identifier", f"white space around Identifier {shown(text)} is left out; the identifier alone")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from .faults import shown
-from .models import Fault, ModbusServer, OpcUaServer
+from .models import Fault, ModbusPoint, ModbusServer, OpcUaNode, OpcUaServer
 from .names import unique_names
 
 Server = TypeVar("Server", ModbusServer, OpcUaServer)
@@ -44,29 +44,35 @@ def _distinct_points(servers: list[Server], warnings: list[Fault]) -> tuple[Serv
 
 def _rename(server: Server, aliases: set[str], taken: set[str], seen: set[str], warnings: list[Fault]) -> Server:
     """The server with the points renamed whose full names are taken by then, or look like system points of another."""
-    changed = False
-    items = []
-    for item in server.points if isinstance(server, ModbusServer) else server.nodes:
-        full, count = f"{server.alias}/{item.name}", 1
-        while full in seen or (count > 1 and full in taken) or _is_system(full, server.alias, aliases):
-            count += 1
-            full = f"{server.alias}/{item.name}#{count}"
-        seen.add(full)
-        if count > 1:
-            changed = True
-            name = full[len(server.alias) + 1 :]
-            warnings.append(Fault(
-                file=server.file, line=item.line,
-                message=f"point {shown(server.alias + '/' + item.name)} reads the same as one of another device; it is "
-                f"called {shown(full)}; an alias without slash"))
-            items.append(replace(item, name=name))
-        else:
-            items.append(item)
-    if not changed:
-        return server
+    items: list[Any] = []
+    given: Sequence[Any] = server.points if isinstance(server, ModbusServer) else server.nodes
+    for item in given:
+        names: dict[str, str] = {}
+        for old in [item.name] if isinstance(item, ModbusPoint) else [point.name for point in item.points]:
+            full, count = f"{server.alias}/{old}", 1
+            while full in seen or (count > 1 and full in taken) or _is_system(full, server.alias, aliases):
+                count += 1
+                full = f"{server.alias}/{old}#{count}"
+            seen.add(full)
+            if count > 1:
+                names[old] = full[len(server.alias) + 1 :]
+                warnings.append(Fault(
+                    file=server.file, line=item.line,
+                    message=f"point {shown(server.alias + '/' + old)} reads the same as one of another device; it is "
+                    f"called {shown(full)}; an alias without slash"))
+        items.append(_with_names(item, names) if names else item)
     if isinstance(server, ModbusServer):
         return replace(server, points=tuple(items))
     return replace(server, nodes=tuple(items))
+
+
+def _with_names(item: ModbusPoint | OpcUaNode, names: dict[str, str]) -> ModbusPoint | OpcUaNode:
+    """The item with the points called as `names` says, by the names that they have now."""
+    if isinstance(item, ModbusPoint) or not (item.length or item.fields):
+        return replace(item, name=names[item.name])
+    known = dict(item.renamed)
+    kept = [(derived, names.pop(name, name)) for derived, name in known.items()]
+    return replace(item, renamed=(*kept, *names.items()))
 
 
 def _is_system(full: str, alias: str, aliases: set[str]) -> bool:
@@ -83,4 +89,4 @@ def _prefixes(alias: str) -> set[str]:
 def _names(server: ModbusServer | OpcUaServer) -> list[str]:
     if isinstance(server, ModbusServer):
         return [point.name for point in server.points]
-    return [node.name for node in server.nodes]
+    return [point.name for node in server.nodes for point in node.points]

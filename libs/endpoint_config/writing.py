@@ -11,6 +11,7 @@ from lxml import etree
 from .address import TABLES
 from .endpoint import FUNCTIONS
 from .models import Datatype, ModbusPoint, ModbusServer, OpcUaNode, OpcUaServer
+from .opcua_points import OpcUaField
 from .raw import width
 from .values import escape
 
@@ -177,3 +178,17 @@ def _node(nodes: etree._Element, node: OpcUaNode) -> None:
     _some(element, "maximum", node.maximum, None)
     _some(element, "interval", node.interval, None)
     _some(element, "writable", "true" if node.writable else "false", "false")
+    _some(element, "length", node.length, 0)
+    for field in node.fields:
+        _field(element, field)
+
+
+def _field(parent: etree._Element, field: OpcUaField) -> None:
+    element = etree.SubElement(parent, "field")
+    _add(element, "path", field.path)
+    _add(element, "datatype", field.datatype)
+    _some(element, "length", field.length, 0)
+    _some(element, "unit", field.unit, "")
+    _some(element, "minimum", field.minimum, None)
+    _some(element, "maximum", field.maximum, None)
+    _some(element, "description", field.description, "")

@@ -197,6 +197,15 @@ class Channel:
         ]
 
     @property
+    def service(self) -> Any:
+        """The library's services of the open session, for questions asked now and then (see `ask`)."""
+        return self._client.uaclient.session
+
+    async def ask(self, operation: str, step: Awaitable[T]) -> T:
+        """Await one of the library's services; every failure is an OpcUaError."""
+        return await _step(operation, step, self._patience)
+
+    @property
     def session_seconds(self) -> float:
         """Seconds without a request after which the server may close the session."""
         return max(float(self._client.session_timeout) / 1e3, 1.0)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import IntEnum
 
-from endpoint_config import OpcUaNode, OpcUaServer
+from endpoint_config import OpcUaNode, OpcUaPoint, OpcUaServer
 from process_image import Point
 
 TEXT_BYTES = 64
@@ -151,14 +151,14 @@ def kind_of(datatype: str) -> Kind:
     return _KINDS.get(datatype.strip().rpartition(":")[2].lower(), DOUBLE)
 
 
-def image_point(node: OpcUaNode, server: OpcUaServer, default_interval: float) -> Point:
-    """The image point of one node; its scan class is the node's, else the server's, else the default."""
-    kind = kind_of(node.datatype)
+def image_point(point: OpcUaPoint, node: OpcUaNode, server: OpcUaServer, default_interval: float) -> Point:
+    """The image point of one point of a node; its scan class is the node's, else the server's, else the default."""
+    kind = kind_of(point.datatype)
     extra = (("opcua_type", kind.name), ("node_id", shown_id(node)))
     return Point(
-        name=node.name, device=server.alias, type=kind.image,
-        unit=node.unit or ("ns" if kind is DATETIME else ""),
-        range=(node.minimum, node.maximum), description=node.description,
+        name=point.name, device=server.alias, type=kind.image,
+        unit=point.unit or ("ns" if kind is DATETIME else ""),
+        range=(point.minimum, point.maximum), description=point.description,
         scan_class=interval_of(node, server, default_interval), writable=node.writable, size=TEXT_BYTES, extra=extra,
     )
 
@@ -179,4 +179,4 @@ def interval_of(node: OpcUaNode, server: OpcUaServer, default_interval: float) -
 
 def image_points(server: OpcUaServer, default_interval: float) -> list[Point]:
     """The image points of one server in file order; system points are not among them."""
-    return [image_point(node, server, default_interval) for node in server.nodes]
+    return [image_point(point, node, server, default_interval) for node in server.nodes for point in node.points]

@@ -8,12 +8,14 @@ learned places. Nothing is taken from an answer that does not pass one or the ot
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from opcua_client.errors import Malformed, Refused
+from opcua_client.placing import Placer
 from opcua_client.skipping import (
     FIELDS,
     HAS_SERVER,
@@ -33,6 +35,7 @@ from opcua_client.skipping import (
     skip_payload,
     skip_string,
 )
+from opcua_client.structures import Item, Types
 
 PADDING = 16
 """Zero bytes behind an answer: what is absent is gathered from there, and no 8-byte read runs over the end."""
@@ -119,9 +122,15 @@ class _Views:
 class Reader:
     """Decodes the answers to one request that is sent again and again."""
 
-    def __init__(self, count: int) -> None:
-        """`count` values are expected."""
+    def __init__(self, count: int, items: Sequence[Item] = (), types: Types | None = None) -> None:
+        """`count` values are expected; `items` says what each one fills where any is an array or a structure.
+
+        Columns then have a row for each point of the items, else one for each value.
+        """
         self._count = count
+        self._items = items
+        self._types = types if types is not None else Types()
+        self._version = self._types.version
         self._layout: Layout | None = None
         self.learned = 0
         """How often the layout had to be learned anew."""
@@ -131,8 +140,10 @@ class Reader:
         start = check_header(body)
         views = _Views(body)
         layout = self._layout
-        if layout is None or not _same(layout, views, len(body), start):
-            layout = skim(body, start, self._count)
+        if layout is None or self._version != self._types.version or not _same(layout, views, len(body), start):
+            self._version = self._types.version
+            layout = skim_items(body, start, self._items, self._types) if self._items else \
+                skim(body, start, self._count)
             self._layout = layout if layout.reusable else None
             self.learned += 1
         return _gather(layout, body, views)
@@ -226,6 +237,48 @@ def skim(body: bytes, start: int, count: int) -> Layout:
     return _Found(starts, tails, codes, guards, reusable and end == at + 4).layout(body, start)
 
 
+def skim_items(body: bytes, start: int, items: Sequence[Item], types: Types) -> Layout:
+    """As `skim`, for values of which some are arrays or structures; the layout has a row for each point."""
+    points = sum(item.count for item in items)
+    placer = Placer(body, types, [0] * points, [len(body)] * points, [len(body)] * points)
+    starts, tails, owners = [], [], []
+    try:
+        (found,) = struct.unpack_from("<i", body, start)
+        if found != len(items):
+            raise Malformed(OPERATION, f"{found} values instead of {len(items)}")
+        at = start + 4
+        for number, item in enumerate(items):
+            mask = body[at]
+            if mask > 0x3F:
+                raise Malformed(OPERATION, f"DataValue mask {mask:#x} at byte {at}")
+            starts.append(at)
+            at += 1
+            if mask & HAS_VALUE:
+                at = placer.value(at + 1, body[at], item)
+            else:
+                placer.lose(item)
+            tails.append(at)
+            owners += [number] * item.count
+            at += TAILS[mask]
+        end = skip_array(body, at, skip_diagnostic_item, 1)
+    except (IndexError, struct.error) as error:
+        raise Malformed(OPERATION, "ends within a value") from error
+    if end != len(body):
+        raise Malformed(OPERATION, f"{len(body) - end} bytes do not fit")
+    guards = [*range(start, start + 4), *placer.guards, *range(at, at + 4)]
+    rows = _Rows(np.array(owners, np.intp), np.array(placer.begins, np.intp), np.array(placer.ends, np.intp))
+    return _Found(starts, tails, placer.codes, guards, placer.reusable and end == at + 4, rows).layout(body, start)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """For each point of the items: the value that it comes from, and where its own part begins and ends."""
+
+    owner: npt.NDArray[np.intp]
+    begin: npt.NDArray[np.intp]
+    end: npt.NDArray[np.intp]
+
+
 @dataclass(slots=True)
 class _Found:
     """What the walk over an answer noted."""
@@ -235,6 +288,7 @@ class _Found:
     codes: list[int]
     guards: list[int]
     reusable: bool
+    rows: _Rows | None = None
 
     def layout(self, body: bytes, start: int) -> Layout:
         """The same as arrays, with every field's place."""
@@ -243,6 +297,12 @@ class _Found:
         codes = np.array(self.codes, np.uint8)
         masks = views.octets[starts]
         has_value = (masks & HAS_VALUE) != 0
+        pair_at, bare_at = starts[has_value], starts[~has_value]
+        if self.rows is None:
+            value_at, value_end = np.where(has_value & (codes != 0), starts + 2, size), tails
+        else:
+            value_at, value_end = self.rows.begin, self.rows.end
+            masks, tails = masks[self.rows.owner], tails[self.rows.owner]
 
         def place(bit: int) -> npt.NDArray[np.intp]:
             offsets = _PLACES[bit][masks]
@@ -250,11 +310,10 @@ class _Found:
 
         own = (masks & HAS_SOURCE) != 0
         server_at, server_pico_at = place(HAS_SERVER), place(HAS_SERVER_PICO)
-        pair_at = starts[has_value]
-        guard_at = np.concatenate([starts[~has_value], np.array(self.guards, np.intp)])
+        guard_at = np.concatenate([bare_at, np.array(self.guards, np.intp)])
         return Layout(
             size=size, results_at=start, codes=codes,
-            value_at=np.where(has_value & (codes != 0), starts + 2, size), value_end=tails,
+            value_at=value_at, value_end=value_end,
             status_at=place(HAS_STATUS), has_status=bool((masks & HAS_STATUS).any()),
             time_at=np.where(own, place(HAS_SOURCE), server_at), server_at=server_at,
             pico_at=np.where(own, place(HAS_SOURCE_PICO), server_pico_at), server_pico_at=server_pico_at,

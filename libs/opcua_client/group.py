@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from acquisition import Publisher
 from endpoint_config import OpcUaNode
-from process_image.quality import BAD_NODE_ID_UNKNOWN, BAD_TIMEOUT, quality_name
+from process_image.quality import BAD_NODE_ID_UNKNOWN, BAD_TIMEOUT, BAD_WAITING_FOR_INITIAL_DATA, quality_name
 
 from opcua_client.channel import Answer
 from opcua_client.errors import Malformed, OpcUaError, Refused, Unanswered, Unreachable
@@ -45,7 +45,9 @@ class Group:
         self._grid = grid
         self._nodes = tuple(nodes)
         alias = poller.server.alias
-        self._rows = np.array([self._publisher.index[f"{alias}/{n.name}"] for n in self._nodes], np.intp)
+        index = self._publisher.index
+        self._rows_of = [[index[f"{alias}/{point.name}"] for point in node.points] for node in self._nodes]
+        self._rows = np.array([row for rows in self._rows_of for row in rows], np.intp)
         self._blocks = _blocks_of(self._publisher, self._rows)
         self._plan: GroupPlan | None = None
         self._kick = asyncio.Event()
@@ -59,14 +61,20 @@ class Group:
         server = self._poller.server
         limits = [n for n in (server.chunk, session.max_nodes) if n > 0]
         self._plan = make_plan(
-            self._nodes, self._rows.tolist(), namespaces=session.namespaces, most_nodes=min(limits, default=0),
-            most_bytes=session.channel.largest_request,
+            self._nodes, self._rows_of, namespaces=session.namespaces, most_nodes=min(limits, default=0),
+            most_bytes=session.channel.largest_request, types=session.types,
         )
         self._told.clear()
         self.unanswered.clear()
         self._fail_lost(self._plan)
         self._grid.begin(time.monotonic())
         self._kick.set()
+
+    def poll_soon(self) -> None:
+        """Poll out of turn, because more of the answers can be understood now."""
+        if self._plan is not None and any(read.converter.is_composite for read in self._plan.reads):
+            self._grid.begin(time.monotonic())
+            self._kick.set()
 
     def stop(self, error: OpcUaError) -> None:
         """Nothing is polled before the next session; the records say why."""
@@ -201,6 +209,8 @@ class Group:
             self._poller.status.note_request(time.monotonic() - since)
             self._stage(read, batch, received)
             self._tell(read, batch)
+            if plan.types.wanted:
+                self._poller.learn_types(session)
 
     def _refused(self, read: ReadPlan, error: Refused, plan: GroupPlan, session: Session) -> None:
         self._fail(read.span, error.quality)
@@ -237,7 +247,7 @@ class Group:
         notes = []
         if batch.odd_times >= 0 and not self._odd_times:
             self._odd_times = True
-            notes.append(f"{read.nodes[batch.odd_times].name}: the source time can't be right, the time of receipt "
+            notes.append(f"{read.points[batch.odd_times].name}: the source time can't be right, the time of receipt "
                          "stands in its place; set the server's clock")
         bad = np.flatnonzero(batch.quality & 0x8000_0000)
         if self._told and len(bad) < len(batch.quality):
@@ -247,16 +257,16 @@ class Group:
         reasons = dict(batch.mismatches)
         for place in bad.tolist():
             row, quality = int(read.rows[place]), int(batch.quality[place])
-            if self._told.get(row) != quality:
+            if self._told.get(row) != quality and quality != BAD_WAITING_FOR_INITIAL_DATA:
                 self._told[row] = quality
-                notes.append(f"{read.nodes[place].name}: {reasons.get(place) or 'server'}: {quality_name(quality)}")
+                notes.append(f"{read.points[place].name}: {reasons.get(place) or 'server'}: {quality_name(quality)}")
         if notes:
             count = f"{len(notes)} notes, " if len(notes) > 1 else ""
             self._poller.status.note_error(f"{self._poller.server.alias}: read: {count}{', '.join(notes[:MOST_NOTES])}")
 
     def _fail_lost(self, plan: GroupPlan) -> None:
-        for row, node in plan.lost:
-            self._fail([row], BAD_NODE_ID_UNKNOWN)
+        for rows, node in plan.lost:
+            self._fail(rows, BAD_NODE_ID_UNKNOWN)
             self._poller.status.note_error(
                 f"{self._poller.server.alias}: read {node.name}: the server has no namespace {node.namespace_uri!r}; "
                 "check NamespaceUri"

@@ -37,6 +37,7 @@ class ServerPoller:
         self.keeper = Keeper(server, self.status, self, quick_pause=quick_pause)
         self.session: Session | None = None
         self.groups: list[Group] = []
+        self._learning: asyncio.Task[None] | None = None
 
     def add_group(self, interval: float, phase: float, nodes: Sequence[OpcUaNode]) -> None:
         """Poll `nodes` every `interval` seconds."""
@@ -49,9 +50,27 @@ class ServerPoller:
         try:
             await asyncio.gather(*tasks)
         finally:
+            tasks += [self._learning] if self._learning is not None else []
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    def learn_types(self, session: Session) -> None:
+        """Have the structures learned that were met and are not known, while the polls go on."""
+        if self.session is session and (self._learning is None or self._learning.done()):
+            self._learning = asyncio.ensure_future(self._learn(session))
+
+    async def _learn(self, session: Session) -> None:
+        try:
+            problems = await session.learner.learn()
+        except OpcUaError:
+            return  # the session has ended: the keeper says why
+        for problem in problems:
+            _log.warning("%s: %s", self.server.alias, problem)
+            self.status.note_error(f"{self.server.alias}: {problem}")
+        if self.session is session:
+            for group in self.groups:
+                group.poll_soon()
 
     async def _lasting(self, work: Callable[[], Coroutine[Any, Any, None]], tell: Callable[[OpcUaError], None]) -> None:
         """A task of a device: whatever ends it, the records say so, and it begins again after a while."""
@@ -76,6 +95,8 @@ class ServerPoller:
     def session_down(self, error: OpcUaError) -> None:
         """Every record gets the reason as its quality."""
         self.session = None
+        if self._learning is not None:
+            self._learning.cancel()
         for group in self.groups:
             group.stop(error)
         self.flush()

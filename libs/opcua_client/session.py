@@ -12,6 +12,8 @@ from opcua_client.certificates import Identity, application_uris, load_certifica
 from opcua_client.channel import Channel
 from opcua_client.endpoints import NONE, Endpoint, Token, address, choose, encrypts, policy_uri, sends_plain
 from opcua_client.errors import Misconfigured, Untrusted
+from opcua_client.learning import Learner
+from opcua_client.structures import Types
 from opcua_client.trust import check_server_certificate
 
 NAMESPACE_ARRAY = "i=2255"
@@ -30,6 +32,10 @@ class Session:
     """NamespaceArray: URI by index."""
     max_nodes: int
     """MaxNodesPerRead, 0 = no limit."""
+    types: Types
+    """What is known of the server's structures."""
+    learner: Learner
+    """Learns more of them."""
 
     async def close(self, seconds: float = CLOSE_SECONDS) -> None:
         """End it politely within `seconds`, else at once."""
@@ -96,7 +102,9 @@ async def _activate(channel: Channel, server: OpcUaServer, endpoint: Endpoint, t
     except BaseException:
         await channel.close(CLOSE_SECONDS)
         raise
-    return Session(channel=channel, namespaces=_texts(namespaces), max_nodes=limit if isinstance(limit, int) else 0)
+    types = Types()
+    return Session(channel=channel, namespaces=_texts(namespaces), max_nodes=limit if isinstance(limit, int) else 0,
+                   types=types, learner=Learner(channel, types))
 
 
 def _texts(value: Any) -> tuple[str, ...]:

@@ -45,13 +45,13 @@ def skip_payload(body: bytes, at: int, code: int, depth: int) -> int:
     at += 4
     size = SIZES[kind]
     if size >= 0:
-        at = _bounded(body, at, max(length, 0) * size)
+        at = bounded(body, at, max(length, 0) * size)
     else:
         for _ in range(length):
             at = _skip_scalar(body, at, kind, depth + 1)
     if code & HAS_DIMENSIONS:
         (dimensions,) = struct.unpack_from("<i", body, at)
-        at = _bounded(body, at + 4, max(dimensions, 0) * 4)
+        at = bounded(body, at + 4, max(dimensions, 0) * 4)
     return at
 
 
@@ -60,13 +60,14 @@ def _skip_scalar(body: bytes, at: int, kind: int, depth: int) -> int:
         raise Malformed(OPERATION, "nested too deep")
     size = SIZES[kind]
     if size >= 0:
-        return _bounded(body, at, size)
+        return bounded(body, at, size)
     if kind in LENGTH_PREFIXED:
         return skip_string(body, at)
     return _SKIP[Wire(kind)](body, at, depth)
 
 
-def _bounded(body: bytes, at: int, size: int) -> int:
+def bounded(body: bytes, at: int, size: int) -> int:
+    """`size` bytes that need no closer look."""
     if size > LONGEST_VALUE or at + size > len(body):
         raise Malformed(OPERATION, "ends within a value")
     return at + size
@@ -77,7 +78,7 @@ def skip_string(body: bytes, at: int) -> int:
     (length,) = struct.unpack_from("<i", body, at)
     if length < -1:
         raise Malformed(OPERATION, f"length {length} at byte {at}")
-    return _bounded(body, at + 4, max(length, 0))
+    return bounded(body, at + 4, max(length, 0))
 
 
 def skip_array(body: bytes, at: int, skip: Callable[[bytes, int], int], smallest: int) -> int:
@@ -91,20 +92,20 @@ def skip_array(body: bytes, at: int, skip: Callable[[bytes, int], int], smallest
     return at
 
 
-def _skip_node_id(body: bytes, at: int, depth: int = 0, *, expanded: bool = False) -> int:  # noqa: ARG001
-    """Part 6, clauses 5.2.2.9 and 5.2.2.10."""
+def skip_node_id(body: bytes, at: int, depth: int = 0, *, expanded: bool = False) -> int:  # noqa: ARG001
+    """A NodeId, or an ExpandedNodeId (Part 6, clauses 5.2.2.9 and 5.2.2.10)."""
     first = body[at]
     form = first & 0x3F
     if form > 5 or (first & 0xC0 and not expanded):
         raise Malformed(OPERATION, f"NodeId form {first:#x} at byte {at}")
-    at = skip_string(body, at + 3) if form in (3, 5) else _bounded(body, at, (2, 4, 7, 0, 19)[form])
+    at = skip_string(body, at + 3) if form in (3, 5) else bounded(body, at, (2, 4, 7, 0, 19)[form])
     if first & 0x80:
         at = skip_string(body, at)
-    return _bounded(body, at, 4) if first & 0x40 else at
+    return bounded(body, at, 4) if first & 0x40 else at
 
 
 def _skip_expanded_node_id(body: bytes, at: int, depth: int) -> int:
-    return _skip_node_id(body, at, depth, expanded=True)
+    return skip_node_id(body, at, depth, expanded=True)
 
 
 def _skip_qualified_name(body: bytes, at: int, depth: int) -> int:  # noqa: ARG001
@@ -123,7 +124,7 @@ def _skip_localized_text(body: bytes, at: int, depth: int) -> int:  # noqa: ARG0
 
 def skip_extension(body: bytes, at: int, depth: int) -> int:  # noqa: ARG001
     """An ExtensionObject, of which only the length is looked at (clause 5.2.2.15)."""
-    at = _skip_node_id(body, at)
+    at = skip_node_id(body, at)
     form = body[at]
     if form > 2:
         raise Malformed(OPERATION, f"ExtensionObject form {form:#x} at byte {at}")
@@ -141,7 +142,7 @@ def _skip_data_value(body: bytes, at: int, depth: int) -> int:
     at += 1
     if mask & HAS_VALUE:
         at = _skip_variant(body, at, depth)
-    return _bounded(body, at, TAILS[mask])
+    return bounded(body, at, TAILS[mask])
 
 
 def skip_diagnostic(body: bytes, at: int, depth: int) -> int:
@@ -149,11 +150,11 @@ def skip_diagnostic(body: bytes, at: int, depth: int) -> int:
     mask = body[at]
     if mask > 0x7F or depth > DEEPEST:
         raise Malformed(OPERATION, f"DiagnosticInfo mask {mask:#x} at byte {at}")
-    at = _bounded(body, at + 1, 4 * (mask & 0x0F).bit_count())
+    at = bounded(body, at + 1, 4 * (mask & 0x0F).bit_count())
     if mask & 0x10:
         at = skip_string(body, at)
     if mask & 0x20:
-        at = _bounded(body, at, 4)
+        at = bounded(body, at, 4)
     return skip_diagnostic(body, at, depth + 1) if mask & 0x40 else at
 
 
@@ -163,7 +164,7 @@ def skip_diagnostic_item(body: bytes, at: int) -> int:
 
 
 _SKIP = {
-    Wire.NODEID: _skip_node_id,
+    Wire.NODEID: skip_node_id,
     Wire.EXPANDEDNODEID: _skip_expanded_node_id,
     Wire.QUALIFIEDNAME: _skip_qualified_name,
     Wire.LOCALIZEDTEXT: _skip_localized_text,

@@ -14,8 +14,10 @@ from process_image.quality import SEVERITY_MASK, UNCERTAIN_ENGINEERING_UNITS_EXC
 from opcua_client.datatypes import DATETIME, Kind, Wire
 from opcua_client.decoding import Columns, Layout, Reader
 from opcua_client.encoding import EPOCH_TICKS, decode_node_id
+from opcua_client.placing import ABSENCE
 from opcua_client.qualities import BAD_OUT_OF_RANGE, BAD_TYPE_MISMATCH
 from opcua_client.skipping import IS_ARRAY, skip_payload
+from opcua_client.structures import Item, Types
 
 LAST_TICKS = EPOCH_TICKS + (2**63 - 1) // 100
 """Last DateTime that nanoseconds since 1970 hold, in 2262."""
@@ -31,7 +33,7 @@ Converted = tuple[Floats, Words, Flags | None]
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """One answer, ready for the records; index = place of the node in its request."""
+    """One answer, ready for the records; index = place of the point in its request."""
 
     quality: npt.NDArray[np.uint32]
     fresh: Flags
@@ -127,19 +129,24 @@ def to_datetime(words: Words) -> Converted:
 class Converter:
     """Turns the answers to one request into batches."""
 
-    def __init__(self, kinds: Sequence[Kind], ranges: Sequence[tuple[float | None, float | None]] = ()) -> None:
-        """`kinds[i]` is what the point of the i-th node takes, `ranges[i]` what is plausible (None = open)."""
+    def __init__(self, kinds: Sequence[Kind], ranges: Sequence[tuple[float | None, float | None]] = (), *,
+                 items: Sequence[Item] = (), types: Types | None = None) -> None:
+        """`kinds[i]` is what the i-th point takes, `ranges[i]` what is plausible (None = open).
+
+        Without `items` each node of the request is one point; with them they say which points each node fills.
+        """
         self._kinds = tuple(kinds)
         limits = np.array([(-np.inf if low is None else low, np.inf if high is None else high)
                            for low, high in ranges]).reshape(-1, 2)
         bounded = np.isfinite(limits).any(axis=1)
         self._bounded = np.flatnonzero(bounded)
         self._low, self._high = limits[bounded].T
-        self._reader = Reader(len(self._kinds))
+        self.is_composite = bool(items)
+        self._reader = Reader(len(items) or len(self._kinds), items, types)
         self._layout: Layout | None = None
         self._groups: list[tuple[npt.NDArray[np.intp], Callable[[Words], Converted]]] = []
         self._alike = False
-        self._wrong: list[tuple[int, str]] = []
+        self._wrong: list[tuple[int, int, str]] = []
         self._texts: list[tuple[int, Wire]] = []
         self._last: dict[int, bytes] = {}
 
@@ -158,8 +165,8 @@ class Converter:
             quality=status, fresh=(status & 0x8000_0000) == 0, value=np.zeros(len(status)),
             raw=np.zeros(len(status), np.uint64), source_time=_times(columns),
         )
-        for place, why in self._wrong:
-            self._mismatch(batch, place, why)
+        for place, quality, why in self._wrong:
+            self._mismatch(batch, place, why, quality)
         if self._alike:
             batch.value, batch.raw, fits = self._groups[0][1](columns.words)
             self._check_fit(batch, columns, self._groups[0][0], fits)
@@ -177,9 +184,12 @@ class Converter:
         groups: dict[tuple[Wire, Kind], list[int]] = {}
         self._wrong, self._texts = [], []
         for place, (code, kind) in enumerate(zip(layout.codes.tolist(), self._kinds, strict=True)):
-            why = _unfit(code, kind)
-            if why:
-                self._wrong.append((place, why))
+            absent = ABSENCE.get(code)
+            why = _unfit(code, kind) if absent is None else ""
+            if absent is not None:
+                self._wrong.append((place, *absent))
+            elif why:
+                self._wrong.append((place, BAD_TYPE_MISMATCH, why))
             elif kind.image in ("string", "bytes"):
                 self._texts.append((place, Wire.of(code)))
             else:

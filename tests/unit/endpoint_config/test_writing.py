@@ -11,6 +11,7 @@ from endpoint_config import (
     Datatype,
     ModbusPoint,
     ModbusServer,
+    OpcUaField,
     OpcUaNode,
     OpcUaServer,
     ReadFunction,
@@ -133,6 +134,15 @@ def opcua_servers(draw: st.DrawFn) -> tuple[OpcUaServer, ...]:
         for name in draw(st.lists(NAMES, max_size=5, unique=True)):
             kind, identifier = draw(identifiers)
             limits = sorted([draw(NUMBERS), draw(NUMBERS)])
+            if draw(st.booleans()):
+                fields = draw(st.lists(st.sampled_from(["A", "B.C", "D[2].E"]), unique=True))
+                nodes.append(OpcUaNode(
+                    name=name, identifier_type=kind, identifier=identifier, length=draw(st.integers(0, 3)),
+                    datatype="T", fields=tuple(
+                        OpcUaField(path=path, datatype="Int32", length=draw(st.integers(0, 2)), unit=draw(TEXTS),
+                                   minimum=limits[0], description=draw(TEXTS)) for path in fields),
+                ))
+                continue
             nodes.append(
                 OpcUaNode(
                     name=name,

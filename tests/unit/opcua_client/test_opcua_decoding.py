@@ -5,50 +5,19 @@ from __future__ import annotations
 import random
 import struct
 from contextlib import suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import numpy as np
 import pytest
 from asyncua import ua
-from asyncua.ua.ua_binary import struct_to_binary, variant_to_binary
+from asyncua.ua.ua_binary import struct_to_binary
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from opcua_answers import HEADER, Value, response, variant
 from opcua_client.datatypes import Wire, kind_of
 from opcua_client.decoding import Columns, Reader, check_header, skim
 from opcua_client.errors import Malformed, OpcUaError, Refused
 from opcua_client.values import Converter
-
-HEADER = b"\x01\x00\x7a\x02" + struct.pack("<qII", 0, 7, 0) + b"\x00" + struct.pack("<i", 0) + b"\x00\x00\x00"
-
-
-@dataclass(frozen=True)
-class Value:
-    """A DataValue as Part 6, clause 5.2.2.17, writes it."""
-
-    variant: bytes | None = None
-    status: int | None = None
-    source: int | None = None
-    source_pico: int | None = None
-    server: int | None = None
-    server_pico: int | None = None
-
-    def encode(self) -> bytes:
-        parts = [(self.variant, 1, None), (self.status, 2, "<I"), (self.source, 4, "<q"),
-                 (self.source_pico, 16, "<H"), (self.server, 8, "<q"), (self.server_pico, 32, "<H")]
-        mask = sum(bit for part, bit, _ in parts if part is not None)
-        body = b"".join(part if isinstance(part, bytes) else struct.pack(form or "", part)
-                        for part, _, form in parts if part is not None)
-        return bytes([mask]) + body
-
-
-def response(values: list[Value]) -> bytes:
-    return HEADER + struct.pack("<i", len(values)) + b"".join(v.encode() for v in values) + struct.pack("<i", -1)
-
-
-def variant(value: object, kind: ua.VariantType) -> bytes:
-    return variant_to_binary(ua.Variant(value, kind))  # type: ignore[arg-type]
-
 
 PLAIN = [b"\x00", *(variant(value, kind) for value, kind in [
     (True, ua.VariantType.Boolean), (-5, ua.VariantType.SByte), (200, ua.VariantType.Byte),

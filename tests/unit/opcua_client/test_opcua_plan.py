@@ -16,36 +16,42 @@ NODES = tuple(
 )
 
 
+def alone(first: int, end: int) -> list[list[int]]:
+    """Rows of nodes that are one point each."""
+    return [[row] for row in range(first, end)]
+
+
+
 @pytest.mark.parametrize("most", [0, 1, 7, 1000])
 def test_every_node_is_read_once_within_the_limit_and_texts_apart_from_numbers(most: int) -> None:
-    plan = make_plan(NODES, range(100, 120), namespaces=["a"], most_nodes=most, most_bytes=0)
+    plan = make_plan(NODES, alone(100, 120), namespaces=["a"], most_nodes=most, most_bytes=0)
     assert sorted(row for read in plan.reads for row in read.rows.tolist()) == list(range(100, 120))
     for read in plan.reads:
-        assert len({node.datatype for node in read.nodes}) == 1
-        assert not most or len(read.nodes) <= most
-        assert [node.name for node in read.nodes] == [f"N{row - 100}" for row in read.rows]
+        assert len({target.node.datatype for target in read.targets}) == 1
+        assert not most or len(read.targets) <= most
+        assert [target.node.name for target in read.targets] == [f"N{row - 100}" for row in read.rows]
 
 
 def test_rows_that_follow_each_other_become_a_slice() -> None:
     nodes = tuple(n for n in NODES if n.datatype == "Double")
-    plan = make_plan(nodes, range(5, 5 + len(nodes)), namespaces=[], most_nodes=0, most_bytes=0)
+    plan = make_plan(nodes, alone(5, 5 + len(nodes)), namespaces=[], most_nodes=0, most_bytes=0)
     assert plan.reads[0].span == slice(5, 5 + len(nodes))
-    apart = make_plan(nodes[:2], [3, 9], namespaces=[], most_nodes=0, most_bytes=0)
+    apart = make_plan(nodes[:2], [[3], [9]], namespaces=[], most_nodes=0, most_bytes=0)
     assert isinstance(apart.reads[0].span, np.ndarray)
 
 
 def test_a_namespace_is_looked_up_by_its_uri_and_a_node_without_one_is_left_out_alone() -> None:
     nodes = (OpcUaNode(name="A", namespace_uri="urn:b", identifier="1"), OpcUaNode(name="B", namespace_uri="urn:x",
              identifier="1"), OpcUaNode(name="C", namespace_index=4, identifier="1"))
-    plan = make_plan(nodes, range(3), namespaces=["ua", "urn:a", "urn:b"], most_nodes=0, most_bytes=0)
-    assert [(row, node.name) for row, node in plan.lost] == [(1, "B")]
-    assert plan.reads[0].items[0][:4] == b"\x01\x02\x01\x00"
-    assert plan.reads[0].items[1][:4] == b"\x01\x04\x01\x00"
+    plan = make_plan(nodes, alone(0, 3), namespaces=["ua", "urn:a", "urn:b"], most_nodes=0, most_bytes=0)
+    assert [(rows, node.name) for rows, node in plan.lost] == [((1,), "B")]
+    assert plan.reads[0].targets[0].item[:4] == b"\x01\x02\x01\x00"
+    assert plan.reads[0].targets[1].item[:4] == b"\x01\x04\x01\x00"
 
 
 def test_halving_ends_at_the_single_node() -> None:
-    reads = list(make_plan(NODES, range(20), namespaces=[], most_nodes=0, most_bytes=0).reads)
-    while any(len(read.nodes) > 1 for read in reads):
+    reads = list(make_plan(NODES, alone(0, 20), namespaces=[], most_nodes=0, most_bytes=0).reads)
+    while any(len(read.targets) > 1 for read in reads):
         reads = [half for read in reads for half in read.halves()]
     assert len(reads) == 20
     assert reads[0].halves() == (reads[0],)
