@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import ctypes
 import os
+import pwd
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import IO
+from typing import IO, Any
 
 _PR_SET_PDEATHSIG = 1
 READY = b"ready\n"
@@ -54,16 +55,25 @@ def python(module: str, *arguments: str) -> list[str]:
 
 def spawn(
     argv: Sequence[str], *, keep: Sequence[int] = (), stdin: int = subprocess.DEVNULL,
-    stdout: int | None = None, stderr: int | IO[bytes] | None = None,
+    stdout: int | None = None, stderr: int | IO[bytes] | None = None, user: str = "", without: Sequence[str] = (),
 ) -> subprocess.Popen[bytes]:
     """Start a process in a group of its own, so that Ctrl-C in a terminal reaches the supervisor alone.
 
-    `keep` are descriptors that it inherits. One BLAS thread: nobody here multiplies matrices, and a pool of idle
-    threads costs time at every start.
+    `keep` are descriptors that it inherits. `user` is another user to run as, with its groups, where we are root.
+    `without` are beginnings of environment variables that it does not get. One BLAS thread: nobody here multiplies
+    matrices, and a pool of idle threads costs time at every start.
     """
     environment = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1", **os.environ}
+    environment = {name: value for name, value in environment.items() if not name.startswith(tuple(without))}
+    other = _identity(user) if user and os.geteuid() == 0 else {}
     return subprocess.Popen(argv, stdin=stdin, stdout=stdout, stderr=stderr, pass_fds=tuple(keep),
-                            process_group=0, env=environment)
+                            process_group=0, env=environment, **other)
+
+
+def _identity(user: str) -> dict[str, Any]:
+    """Arguments of Popen that make a process another user's, groups included; KeyError for an unknown one."""
+    entry = pwd.getpwnam(user)
+    return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": os.getgrouplist(user, entry.pw_gid)}
 
 
 @contextmanager

@@ -152,7 +152,7 @@ def all_settings(
     if config is not None or not kinds:
         partition = load_partition(Path(config or DEFAULT_CONFIG))
         kinds = kinds or [s.kind for s in partition.services if s.files]
-    if not kinds:
+    if not kinds and not (partition and partition.consumers):
         raise Refused(f"{config or DEFAULT_CONFIG}:0: nothing to run; a <service> with at least one file is needed")
     return tuple(
         settings_for(kind, given[kind], None, namespace=namespace, interval=interval,

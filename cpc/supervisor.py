@@ -45,6 +45,12 @@ class Command:
     """`--parent PID --notify-fd N` are put behind it."""
     helper: bool = False
     """Started first and ended last; its end is logged, and it is not started again."""
+    consumer: bool = False
+    """Nothing depends on it: where it can't run as told it is tried again later, and the others go on."""
+    user: str = ""
+    """User that it runs as; empty, or where we are not root: ours."""
+    without: tuple[str, ...] = ()
+    """Beginnings of environment variables that it does not get."""
 
 
 @dataclass(slots=True)
@@ -141,7 +147,15 @@ class Supervisor:
         reading, writing = os.pipe()
         try:
             argv = [*child.command.argv, "--parent", str(os.getpid()), "--notify-fd", str(writing)]
-            child.process = spawn(argv, keep=[writing])
+            child.process = spawn(argv, keep=[writing], user=child.command.user, without=child.command.without)
+        except OSError as error:  # a user who may not run the interpreter, or no memory for a process
+            os.close(reading)
+            if not child.command.consumer:
+                raise
+            child.restart_at = time.monotonic() + LONGEST_PAUSE
+            event(_log, logging.ERROR, "can't be started, is tried again; the services go on",
+                  consumer=child.command.name, user=child.command.user or None, error=error)
+            return
         finally:
             os.close(writing)
         child.pipe = reading
@@ -168,7 +182,12 @@ class Supervisor:
 
     def _ended(self, child: _Child, status: int) -> None:
         name = child.command.name
-        if not child.ever_ready and (status == REFUSED or child.command.helper):
+        refused = not child.ever_ready and status == REFUSED
+        if child.command.consumer and refused:
+            child.restart_at = time.monotonic() + LONGEST_PAUSE
+            event(_log, logging.ERROR, "can't run as told, is tried again; the services go on", consumer=name,
+                  pause=f"{LONGEST_PAUSE:.0f}s")
+        elif refused or (not child.ever_ready and child.command.helper):
             self._refused = True
             event(_log, logging.ERROR, "can't run, so nothing does", service=name, status=describe_end(status))
         elif child.command.helper:

@@ -85,5 +85,5 @@ def anchors(page: Path) -> set[str]:
 
 def with_prefix(text: str, prefix: str) -> str:
     """The text with every name in shared memory, and every partition that it starts, under a prefix of its own."""
-    text = re.sub(r"\b(modbus|opcua|load)_(shm|semaphore)", rf"{prefix}_\1_\2", text)
-    return re.sub(r"\bcpc (run|health|watch)\b", rf"cpc \1 --namespace {prefix}", text)
+    text = re.sub(r"\b(modbus|opcua|load|mqtt|status)_(shm|semaphore)", rf"{prefix}_\1_\2", text)
+    return re.sub(r"\bcpc (run|health|watch|mqtt)\b", rf"cpc \1 --namespace {prefix}", text)

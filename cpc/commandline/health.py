@@ -50,7 +50,8 @@ def _expected(args: Namespace) -> Sequence[str]:
         except ConfigError as error:
             raise CommandError(str(error)) from error
         namespace = partition.namespace if args.namespace is None else args.namespace
-        return [segment_name(service.kind, namespace, audience.name)
-                for service in partition.services if service.files for audience in service.audiences]
+        own = [segment_name(service.kind, namespace, audience.name)
+               for service in partition.services if service.files for audience in service.audiences]
+        return own + [segment_name("status", namespace, consumer.name) for consumer in partition.consumers]
     prefixes = [segment_name(service, args.namespace or "") for service in SERVICES]
     return [info.name for prefix in prefixes for info in list_segments(prefix)]

@@ -9,9 +9,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from endpoint_config import ConfigError
+from endpoint_config import ConfigError, Partition
 
 from cpc import logs, processes
+from cpc.commandline import run_consumers
 from cpc.commandline.errors import CommandError, Exit
 from cpc.monitor import Monitor, remove_segments
 from cpc.names import SHARED_MEMORY
@@ -34,6 +35,7 @@ def run(args: Namespace) -> int:
     try:
         services = all_settings(args.modbus, args.opcua, args.config, namespace=args.namespace,
                                 interval=args.interval)
+        partition = run_consumers.partition_of(args)
         warnings = check_files(services)
     except (ConfigError, Refused) as error:
         raise CommandError(str(error)) from error
@@ -42,8 +44,8 @@ def run(args: Namespace) -> int:
         logs.event(_log, logging.WARNING, "files have warnings, `cpc check` shows them", warnings=warnings)
     with _endpoint_files(args, services) as files:
         if args.threads:
-            return _run_threads(args, services, files)
-        return _run_processes(args, services, files)
+            return _run_threads(args, services, files, partition)
+        return _run_processes(args, services, files, partition)
 
 
 @contextlib.contextmanager
@@ -56,12 +58,22 @@ def _endpoint_files(args: Namespace, services: Sequence[Settings]) -> Iterator[d
         yield {settings.kind: [folder / f"{settings.kind}.xml"] for settings in services}
 
 
-def _run_processes(args: Namespace, services: Sequence[Settings], files: dict[str, list[Path]]) -> int:
-    commands = [*_simulators(args, services, files), *(_service(args, s, files[s.kind]) for s in services)]
+def _run_processes(args: Namespace, services: Sequence[Settings], files: dict[str, list[Path]],
+                   partition: Partition | None) -> int:
+    commands = [*_simulators(args, services, files), *(_service(args, s, files[s.kind]) for s in services),
+                *run_consumers.commands(args, partition)]
+    status = run_consumers.status_segments(args, partition)
     supervisor = Supervisor(commands)
-    monitor = Monitor({s.kind: s.segments for s in services}, is_ready=supervisor.is_ready, restart=supervisor.kill)
+    watched = {**{s.kind: s.segments for s in services}, **{name: pair[:1] for name, pair in status.items()}}
+    monitor = Monitor(watched, is_ready=supervisor.is_ready, restart=supervisor.kill)
     supervisor.on_tick = monitor.tick
     names = {name: guard for s in services for name, guard in zip(s.segments, s.semaphores, strict=True)}
+    names.update(status.values())
+    return _supervise(args, supervisor, monitor, names)
+
+
+def _supervise(args: Namespace, supervisor: Supervisor, monitor: Monitor, names: dict[str, str]) -> int:
+    """Run until the end, and take the segments away (`names`: each with its semaphore's name)."""
     found = {name for name in names if (SHARED_MEMORY / name).exists()}
     status = supervisor.run(args.duration)
     monitor.close()
@@ -97,12 +109,13 @@ def _simulators(args: Namespace, services: Sequence[Settings], files: dict[str, 
     ]
 
 
-def _run_threads(args: Namespace, services: Sequence[Settings], files: dict[str, list[Path]]) -> int:
-    """Both services in this process; simulated devices stay processes, or they would hold up the polling."""
+def _run_threads(args: Namespace, services: Sequence[Settings], files: dict[str, list[Path]],
+                 partition: Partition | None) -> int:
+    """Both services in this process; simulated devices and consumers stay processes: they would hold up the polling."""
     from cpc.main import run_threads
 
     polled = [replace(s, files=tuple(files[s.kind]), force=args.force, unlink=not args.keep) for s in services]
     with contextlib.ExitStack() as stack:
-        for command in _simulators(args, services, files):
+        for command in [*_simulators(args, services, files), *run_consumers.commands(args, partition)]:
             stack.enter_context(processes.companion(command.argv))
         return run_threads(polled, duration=args.duration, wait=SIMULATOR_SECONDS if args.simulate else 0.0)

@@ -1,7 +1,8 @@
 """Endpoint files: XML and XSD in, frozen and typed models out. The only code that sees XML."""
 
+from .consumer_models import ConsumerSettings, DeviceAttributes, OwnConsumer, attributes_of
 from .faults import MOST_FAULTS
-from .loading import check_together, load, load_modbus, load_opcua, load_partition
+from .loading import check_together, load, load_consumer, load_modbus, load_opcua, load_partition
 from .models import (
     Audience,
     ConfigError,
@@ -29,7 +30,9 @@ __all__ = [
     "MOST_FAULTS",
     "Audience",
     "ConfigError",
+    "ConsumerSettings",
     "Datatype",
+    "DeviceAttributes",
     "DictionaryError",
     "EndpointFile",
     "Fault",
@@ -39,6 +42,7 @@ __all__ = [
     "OpcUaNode",
     "OpcUaPoint",
     "OpcUaServer",
+    "OwnConsumer",
     "Partition",
     "ReadFunction",
     "SchemaError",
@@ -47,8 +51,10 @@ __all__ = [
     "Service",
     "TypeDictionary",
     "WriteFunction",
+    "attributes_of",
     "check_together",
     "load",
+    "load_consumer",
     "load_modbus",
     "load_opcua",
     "load_partition",

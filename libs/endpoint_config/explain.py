@@ -32,7 +32,8 @@ class _Rule:
     def particles(self) -> dict[str, tuple[Any, int, int | None, int]]:
         """Children by name: declaration, least and most occurrences, place in the order (equal = any order)."""
         found: dict[str, tuple[Any, int, int | None, int]] = {}
-        _collect(self.declaration.type.content, found, 0, optional=False, loose=False)
+        content = self.declaration.type.content
+        _collect(content, found, 0, optional=False, loose=content.max_occurs != 1)
         return found
 
     @cached_property
@@ -196,11 +197,15 @@ class Explainer:
     def _text(self, element: etree._Element, rule: _Rule) -> None:
         if len(element):
             inner = _local(element[0].tag)
-            self._fault(element, f"element {inner} stands inside {element.tag}; {element.tag} holds a text: "
-                        f"{rule.allowed}")
+            held = f"a text: {rule.allowed}" if rule.declaration.type.has_simple_content() else "attributes alone"
+            self._fault(element, f"element {inner} stands inside {element.tag}; {element.tag} holds {held}")
             return
         text = element.text or ""
         kind = rule.declaration.type
+        if kind.is_complex() and not kind.has_simple_content():  # attributes alone
+            if text.strip(XML_SPACE):
+                self._fault(element, f"text stands in {element.tag}; it holds attributes alone")
+            return
         if self._is_valid(kind, text):
             return
         value = "is empty" if not text.strip(XML_SPACE) else f"{shown(text)} is not valid"

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from lxml import etree
 
 from . import modbus, opcua
+from .consumer_models import ConsumerSettings
 from .document import conforms, parse, read_bytes
 from .explain import Explainer
 from .faults import Report, line_of, shown
@@ -28,10 +29,11 @@ PathLike: TypeAlias = str | os.PathLike[str]
 Paths: TypeAlias = PathLike | Iterable[PathLike]
 
 
-def load(path: PathLike, *, xsd: PathLike | None = None) -> EndpointFile:
+def load(path: PathLike, *, xsd: PathLike | None = None, wanted: tuple[str, str] | None = None) -> EndpointFile:
     """Read one file of any kind. Never raises for what it holds: faults and warnings are in the result.
 
-    `xsd` is a schema that the file must conform to besides the built-in one of its kind.
+    `xsd` is a schema that the file must conform to besides the built-in one of its kind. `wanted` is the name and kind
+    of the one consumer of a partition file to read, either may be empty; its endpoint files may then be elsewhere.
     """
     file = Path(path)
     report = Report(file)
@@ -46,7 +48,7 @@ def load(path: PathLike, *, xsd: PathLike | None = None) -> EndpointFile:
     faulty = _validate(data, root, schema_path(kind), report)
     if xsd is not None and Path(xsd).resolve() != schema_path(kind).resolve():
         faulty |= _validate_by_name(data, root, Path(xsd), report)
-    return _read(kind, root, report, faulty)
+    return _read(kind, root, report, faulty, wanted)
 
 
 def _wrong_root(root: etree._Element) -> str:
@@ -90,12 +92,13 @@ def _lxml_words(root: etree._Element, schema: etree.XMLSchema, report: Report) -
         report.fault(line_of(root), "the file does not conform to its schema; see the schema")
 
 
-def _read(kind: str, root: etree._Element, report: Report, faulty: set[etree._Element]) -> EndpointFile:
+def _read(kind: str, root: etree._Element, report: Report, faulty: set[etree._Element],
+          wanted: tuple[str, str] | None) -> EndpointFile:
     """The models, also of what is sound in a file with faults, so that one run finds them all."""
     if report.full:
         return _result(report, kind)
     if kind == "partition":
-        partition = read_partition(root, report, faulty)
+        partition = read_partition(root, report, faulty, wanted)
         return replace(_result(report, kind), partition=partition)
     warnings: list[Fault]
     if kind == "modbus":
@@ -127,6 +130,17 @@ def load_partition(path: PathLike) -> Partition:
     """The partition of a file; its endpoint files are not read. Raises ConfigError for any fault."""
     (file,) = _load_all(path, "partition", None)
     return file.partition or Partition(file=file.file)
+
+
+def load_consumer(path: PathLike, name: str, kind: str = "") -> tuple[Partition, ConsumerSettings | None]:
+    """The partition of a file with one consumer of it: the one called `name`, or, with an empty name, the only one of
+    `kind`; None where there is none, or more than one. Raises ConfigError for any fault."""
+    file = load(path, wanted=(name, kind))
+    partition = file.partition
+    if file.faults or partition is None:
+        wrong = Fault(file=file.file, line=0, message=f"is a file of kind {file.kind}; a file of kind partition")
+        raise ConfigError(file.faults or (wrong,))
+    return partition, partition.consumers[0] if len(partition.consumers) == 1 else None
 
 
 def check_together(files: Sequence[EndpointFile]) -> tuple[Fault, ...]:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from pathlib import Path
 
+from .consumer_models import ConsumerSettings, DeviceAttributes
 from .opcua_points import OpcUaField, OpcUaPoint, node_points
 
 
@@ -337,6 +338,12 @@ class Partition:
     interval: float = 1.0
     """Default scan class in seconds."""
     services: tuple[Service, ...] = ()
+    consumers: tuple[ConsumerSettings, ...] = ()
+    """What reads the segments, in the file's order."""
+    devices: tuple[DeviceAttributes, ...] = ()
+    """Site, type and id of devices, by alias or pattern; see `attributes_of`."""
+    state: Path | None = None
+    """Folder for what consumers must keep; None = that of systemd or of the user."""
     file: Path = Path()
 
 

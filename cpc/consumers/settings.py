@@ -1,0 +1,54 @@
+"""From partition.xml to what one consumer is told: its settings, the segments it reads, its folder."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from endpoint_config import ConsumerSettings, Partition, load_consumer
+
+from cpc.consumers.contract import Context, Refused
+from cpc.names import SERVICES, segment_name
+
+
+def context_for(config: Path, name: str, *, kind: str = "", namespace: str | None = None) -> Context:
+    """The context of the consumer `name`, or of the only one of `kind` where `name` is empty.
+
+    Raises ConfigError for a fault in the file, Refused where there is no such consumer, or more than one.
+    """
+    partition, settings = load_consumer(config, name, kind)
+    if settings is None:
+        what = f"consumer {name!r}" if name else f"consumer <{kind}>"
+        raise Refused(f"{config}:0: no {what}, or several of them; name one that stands in the file")
+    return make_context(partition, settings, namespace)
+
+
+def make_context(
+    partition: Partition, settings: ConsumerSettings, namespace: str | None = None,
+) -> Context:
+    """The same for settings that are known; `namespace` goes before what the file says."""
+    space = partition.namespace if namespace is None else namespace
+    return Context(
+        name=settings.name, segments=segments_of(partition, settings, space),
+        state=state_folder(partition, space) / settings.name, settings=settings, partition=partition)
+
+
+def segments_of(partition: Partition, settings: ConsumerSettings, namespace: str) -> tuple[str, ...]:
+    """The segments that it reads: those named, else the own segment of every service of the partition, else, in a
+    file without services (they run elsewhere), those of every service there could be."""
+    if settings.segments:
+        return tuple(f"{namespace}_{name}" if namespace else name for name in settings.segments)
+    kinds = [service.kind for service in partition.services] or SERVICES
+    return tuple(segment_name(kind, namespace) for kind in kinds)
+
+
+def state_folder(partition: Partition, namespace: str) -> Path:
+    """Where consumers keep what outlives them: as the file says, else systemd's, else the user's state folder."""
+    if partition.state is not None:
+        folder = partition.state
+    elif os.environ.get("STATE_DIRECTORY"):
+        folder = Path(os.environ["STATE_DIRECTORY"].partition(":")[0])
+    else:
+        home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")  # noqa: PTH111 - may fail
+        folder = Path(home) / "cpc"
+    return folder / namespace if namespace else folder
