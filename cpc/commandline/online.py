@@ -25,8 +25,7 @@ def _modbus(server: ModbusServer) -> Iterator[Fault]:
     from modbus_tcp_client import ModbusError, ModbusTCPClient
     from modbus_tcp_client.errors import ModbusConnectionError, ModbusTimeout
 
-    client = ModbusTCPClient(server.ipaddr, server.port, server.alias, server.points, unit_id=server.unit_id,
-                             timeout=server.timeout)
+    client = ModbusTCPClient.of(server)
     try:
         client.retry_connection()
         for point in server.points:

@@ -23,6 +23,7 @@ from .models import (
 from .names import unique_names
 from .opcua_points import OpcUaField, OpcUaPoint
 from .schema import SchemaError, schema_path
+from .transports import Parity, Rs485, SerialLine, TlsSettings, Transport
 from .type_dictionary import DictionaryError, TypeDictionary, read_type_dictionary
 from .writing import to_xml
 
@@ -43,12 +44,17 @@ __all__ = [
     "OpcUaPoint",
     "OpcUaServer",
     "OwnConsumer",
+    "Parity",
     "Partition",
     "ReadFunction",
+    "Rs485",
     "SchemaError",
     "Secret",
     "SecurityMode",
+    "SerialLine",
     "Service",
+    "TlsSettings",
+    "Transport",
     "TypeDictionary",
     "WriteFunction",
     "attributes_of",

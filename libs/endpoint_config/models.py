@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .consumer_models import ConsumerSettings, DeviceAttributes
 from .opcua_points import OpcUaField, OpcUaPoint, node_points
+from .transports import SerialLine, TlsSettings, Transport
 
 
 class ReadFunction(IntEnum):
@@ -127,13 +128,19 @@ class ModbusPoint:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ModbusServer:
-    """One Modbus unit behind ip:port."""
+    """One Modbus unit behind ip:port or on a serial line."""
 
     alias: str
     """Unique over the service."""
     ipaddr: str
-    """IPv4, IPv6 or host name."""
+    """IPv4, IPv6 or host name; empty on a serial line of this machine."""
     port: int = 502
+    """0 on a serial line of this machine."""
+    transport: Transport = Transport.TCP
+    serial: SerialLine | None = None
+    """The line, where the transport has one (rtu, ascii, rtu-over-tcp)."""
+    tls: TlsSettings | None = None
+    """With transport tls."""
     unit_id: int = 1
     """0 to 255; 0 and 255 address the device itself."""
     interval: float | None = None
@@ -161,6 +168,18 @@ class ModbusServer:
     """In file order, expanded: one for each value."""
     file: Path = Path()
     line: int = 0
+
+    @property
+    def place(self) -> str:
+        """Where the unit is, for people: `host:port`, or the device file of its line."""
+        if self.serial is not None and self.serial.device is not None:
+            return str(self.serial.device)
+        return f"[{self.ipaddr}]:{self.port}" if ":" in self.ipaddr else f"{self.ipaddr}:{self.port}"
+
+    @property
+    def connection(self) -> tuple[Transport, str]:
+        """Equal for units that share one connection or one line."""
+        return self.transport, self.place.casefold() if self.ipaddr else self.place
 
 
 class SecurityMode(StrEnum):

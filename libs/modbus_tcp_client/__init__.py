@@ -14,6 +14,8 @@ from modbus_tcp_client.feasibility import FULL_SHARE, WARNING_SHARE, Load, feasi
 from modbus_tcp_client.manager import ModbusClientManager
 from modbus_tcp_client.plan import PlanError, Request, plan, split
 from modbus_tcp_client.points import effective_datatype, image_points, image_type, is_text, scan_class
+from modbus_tcp_client.transport import way_to
+from modbus_tcp_client.url import server_from_url
 
 __all__ = [
     "FULL_SHARE",
@@ -38,5 +40,7 @@ __all__ = [
     "is_text",
     "plan",
     "scan_class",
+    "server_from_url",
     "split",
+    "way_to",
 ]

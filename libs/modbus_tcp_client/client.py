@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-import socket
+import select
 import struct
 import time
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import overload
 
 import numpy as np
-from endpoint_config.models import ModbusPoint
+from endpoint_config.models import ModbusPoint, ModbusServer
 from modbus_frames import (
     pdu,
     read_request,
@@ -30,13 +30,18 @@ from modbus_tcp_client.errors import (
     ModbusMalformedError,
     ModbusTimeout,
 )
-from modbus_tcp_client.exchange import Exchange, Job
-from modbus_tcp_client.failure import OPERATIONS, Failure, malformed, no_connection, timed_out
+from modbus_tcp_client.exchange import Job
+from modbus_tcp_client.failure import OPERATIONS, Failure, from_system, malformed, timed_out
 from modbus_tcp_client.plan import plan
 from modbus_tcp_client.points import effective_datatype, image_type
+from modbus_tcp_client.settling import settling_request
+from modbus_tcp_client.transport import Channel, way_to
+from modbus_tcp_client.url import server_from_url
 
 Value = bool | int | float | str | bytes | None
 BAD = 0x80000000
+RECEIVE_BYTES = 16384
+"""A whole TLS record."""
 
 
 class _Owner:
@@ -46,7 +51,7 @@ class _Owner:
 
 
 class ModbusTCPClient:
-    """A synchronous Modbus TCP client; not for several threads at once.
+    """A synchronous Modbus client, over TCP unless made by `of` or `at`; not for several threads at once.
 
     Connects with the first question, or by `retry_connection`. Every failure is a ModbusError that names device,
     operation and address. After a timeout the connection stays: an answer that comes too late carries an old
@@ -56,11 +61,37 @@ class ModbusTCPClient:
     def __init__(self, ipaddr: str, port: int = 502, serveralias: str = "", endpoints: Sequence[ModbusPoint] = (), *,
                  unit_id: int = 1, timeout: float = 1.0) -> None:
         """`endpoints` can be read by name; `timeout` (s) is for connecting and for each answer."""
-        self.ipaddr, self.port, self.unit_id, self.timeout = ipaddr, port, unit_id, timeout
-        self.serveralias = serveralias or f"{ipaddr}:{port}"
-        self._endpoints = {point.name: point for point in endpoints}
-        self._exchange = Exchange()
-        self._socket: socket.socket | None = None
+        server = ModbusServer(alias=serveralias, ipaddr=ipaddr, port=port, unit_id=unit_id, timeout=timeout,
+                              points=tuple(endpoints))
+        self._set_up(server)
+
+    @classmethod
+    def of(cls, server: ModbusServer) -> ModbusTCPClient:
+        """The client of a configured device, whatever its transport."""
+        client = cls.__new__(cls)
+        client._set_up(server)
+        return client
+
+    @classmethod
+    def at(cls, url: str, *, unit_id: int | None = None, timeout: float | None = None) -> ModbusTCPClient:
+        """The client of a device named on one line, such as `rtu:///dev/ttyUSB0?baudrate=9600`; see `server_from_url`.
+
+        ValueError for a URL that names none.
+        """
+        given = {"unit_id": unit_id, "timeout": timeout}
+        return cls.of(server_from_url(url, **{name: value for name, value in given.items() if value is not None}))
+
+    def _set_up(self, server: ModbusServer) -> None:
+        self.ipaddr, self.port = server.ipaddr, server.port
+        self.unit_id, self.timeout = server.unit_id, server.timeout
+        self.way = way_to(server)
+        """Transport, and where to."""
+        self.serveralias = server.alias or self.way.name
+        self._endpoints = {point.name: point for point in server.points}
+        self._exchange = self.way.framing.exchange(1)
+        self._channel: Channel | None = None
+        self._quiet_at = 0.0
+        """When the line will have been silent long enough for the next request (monotonic s)."""
 
     def __enter__(self) -> ModbusTCPClient:
         """Connect."""
@@ -75,27 +106,25 @@ class ModbusTCPClient:
     @property
     def connected(self) -> bool:
         """Whether there is a connection, as far as is known."""
-        return self._socket is not None
+        return self._channel is not None
 
     def retry_connection(self) -> None:
         """Close what there is and connect anew; ModbusConnectionError where that fails."""
         self.close()
-        where = f"{self.ipaddr}:{self.port}"
         try:
-            self._socket = socket.create_connection((self.ipaddr, self.port), timeout=self.timeout)
-        except TimeoutError:
-            raise self._error(no_connection(f"no connection within {self.timeout:g} s"), "connect", where) from None
+            self._channel = self.way.carrier.open(self.timeout)
         except OSError as fault:
-            reason = (fault.strerror or str(fault)).lower()
-            raise self._error(no_connection(reason), "connect", where) from fault
-        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._exchange = Exchange(random.randrange(1, 0x10000))  # noqa: S311 - to differ from the connection before
+            raise self._error(from_system(fault), "connect", self.way.name) from fault
+        first = random.randrange(1, 0x10000)  # noqa: S311 - to differ from the connection before
+        self._exchange = self.way.framing.exchange(first)
+        self._quiet_at = time.monotonic() + self.way.framing.silence
 
     def close(self) -> None:
         """Close the connection; harmless where there is none."""
-        if self._socket is not None:
-            self._socket.close()
-            self._socket = None
+        if self._channel is not None:
+            self._exchange.abandon()
+            self._channel.close()
+            self._channel = None
 
     # ------------------------------------------------------------ reading
 
@@ -188,42 +217,68 @@ class ModbusTCPClient:
 
     def _ask(self, question: bytes) -> bytes:
         """Send a PDU and wait for its answer; returns the data of a read, b"" for a write."""
-        if self._socket is None:
-            self.retry_connection()
-        assert self._socket is not None
         function, address = question[0], int.from_bytes(question[1:3], "big")
         size = pdu.data_bytes(function, int.from_bytes(question[3:5], "big")) if function in pdu.READ_FUNCTIONS else 0
         data = bytearray(size)
         job = Job(unit=self.unit_id, pdu=question, target=memoryview(data) if size else None, owner=_Owner)
-        deadline = time.monotonic() + self.timeout
-        try:
-            self._socket.settimeout(self.timeout)
-            self._socket.sendall(self._exchange.open(job))
-            answered = self._wait(job, deadline)
-        except OSError as fault:
-            self.close()
-            reason = (fault.strerror or str(fault)).lower()
-            raise self._error(no_connection(reason), OPERATIONS[function], address) from fault
-        if not answered:
-            job.failure = self._unanswered(job)
-        if job.failure is not None:
-            raise self._error(job.failure, OPERATIONS[function], address)
+        self._run(job, OPERATIONS[function], address)
         return bytes(data)
 
-    def _wait(self, job: Job, deadline: float) -> bool:
+    def _run(self, job: Job, operation: str, address: int | str) -> None:
+        """Have a request answered; a ModbusError says why it was not, or refused."""
+        if self._channel is None:
+            self.retry_connection()
+        job.patience = round(self.timeout * 1e9)
+        if self._exchange.owes(job, time.monotonic_ns()):
+            settling = Job(unit=job.unit, pdu=settling_request(), owner=_Owner, patience=job.patience)
+            self._exchange_one(settling, operation, address)
+            if settling.failure is not None and settling.failure.silent:
+                raise self._error(settling.failure, operation, address)
+        self._exchange_one(job, operation, address)
+        if job.failure is not None:
+            raise self._error(job.failure, operation, address)
+
+    def _exchange_one(self, job: Job, operation: str, address: int | str) -> None:
+        """Send one request and wait; its failure is in the job, that of the connection an exception."""
+        assert self._channel is not None
+        time.sleep(max(0.0, self._quiet_at - time.monotonic()))
+        now = time.monotonic_ns()
+        job.sent, job.deadline = now, now + job.patience + round(self.way.framing.line_time(job) * 1e9)
+        try:
+            frame = self._exchange.open(job)
+            if self._channel.send(frame) != len(frame):
+                raise BlockingIOError(None, "the device takes no more data")
+            answered = self._wait(job)
+        except OSError as fault:
+            self.close()
+            raise self._error(from_system(fault), operation, address) from fault
+        if not answered:
+            job.failure = self._unanswered(job)
+
+    def _wait(self, job: Job) -> bool:
         """Receive until the job is answered; False where the time is over or the stream is broken."""
-        assert self._socket is not None
-        while (left := deadline - time.monotonic()) > 0:
-            self._socket.settimeout(left)
+        assert self._channel is not None
+        framing, exchange = self.way.framing, self._exchange
+        buffer = memoryview(bytearray(RECEIVE_BYTES))
+        waiter = select.poll()
+        waiter.register(self._channel.fileno(), select.POLLIN)
+        while (left := job.deadline - time.monotonic_ns()) > 0:
+            silence = framing.silence * 1e9 if exchange.partial else left
+            if not waiter.poll(max(1.0, min(left, silence) * 1e-6)):
+                if job in exchange.silence():
+                    return True
+                continue
             try:
-                received = self._socket.recv(4096)
-            except TimeoutError:
-                return False
-            if not received:
+                count = self._channel.recv_into(buffer)
+            except BlockingIOError:
+                continue
+            if not count:
                 raise ConnectionResetError(None, "the device closed the connection")
-            if job in self._exchange.receive(memoryview(received)):
+            done = exchange.receive(buffer[:count])
+            self._quiet_at = time.monotonic() + max(framing.pause, 0.0 if job in done else framing.silence)
+            if job in done:
                 return True
-            if self._exchange.broken is not None:
+            if exchange.broken is not None:
                 return False
         return False
 
@@ -232,7 +287,7 @@ class ModbusTCPClient:
         if broken is not None:
             self.close()
             return malformed(str(broken))
-        if self._exchange.partial:  # the rest of it would swallow the beginning of the next answer
+        if self._exchange.cut:  # the rest of it would swallow the beginning of the next answer
             self.close()
         self._exchange.cancel(job.owner)
         return timed_out(self.timeout, job.stray)
@@ -243,7 +298,7 @@ class ModbusTCPClient:
                  "what": failure.what, "todo": failure.todo}
         if failure.exception:
             return ModbusExceptionError(**words, code=failure.exception)  # type: ignore[arg-type]
-        if operation == "connect" or (self._socket is None and not failure.silent and not self._exchange.broken):
+        if operation == "connect" or (self._channel is None and not failure.silent and not self._exchange.broken):
             return ModbusConnectionError(**words)  # type: ignore[arg-type]
         if failure.silent:
             return ModbusTimeout(**words)  # type: ignore[arg-type]

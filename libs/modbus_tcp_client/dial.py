@@ -24,11 +24,12 @@ class Dialer:
     """Attempts to connect to one host and port, one after the other, never two at once."""
 
     def __init__(self, engine: Engine, owner: Owner, host: str, port: int, *, timeout: int,
-                 reached: Callable[[socket.socket, int], None], failed: Callable[[Failure, int], None]) -> None:
+                 reached: Callable[[socket.socket, int], None], failed: Callable[[Failure, int], None],
+                 kind: socket.SocketKind = socket.SOCK_STREAM) -> None:
         """Exactly one of `reached(socket, now)` and `failed(failure, now)` ends each attempt; `timeout` in ns."""
         self._engine = engine
         self._owner = owner
-        self._host, self._port = host, port
+        self._host, self._port, self._kind = host, port, kind
         self._timeout = timeout
         self._reached, self._failed = reached, failed
         self._socket: socket.socket | None = None
@@ -84,9 +85,10 @@ class Dialer:
             return
         family, address = addresses[number % len(addresses)]
         try:
-            self._socket = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
-            self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+            self._socket = socket.socket(family, self._kind | socket.SOCK_NONBLOCK)
+            if self._kind is socket.SOCK_STREAM:
+                self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             code = self._socket.connect_ex(address)
         except OSError as fault:  # no descriptors left, address family not there, address malformed
             self._fail(no_connection(words(fault.errno)), now)

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from acquisition import Publisher
 from endpoint_config.models import ModbusPoint, ModbusServer
+from endpoint_config.transports import Transport
 from process_image.quality import BAD_INTERNAL_ERROR
 
 from modbus_tcp_client.decode import DecodePlan
@@ -28,6 +29,7 @@ from modbus_tcp_client.poll import Poll
 from modbus_tcp_client.resolve import Resolver
 from modbus_tcp_client.sweep import FEWEST, Sweep
 from modbus_tcp_client.timers import SHORTEST, Owner, Timers
+from modbus_tcp_client.transport import way_to
 from modbus_tcp_client.unit import Unit
 
 IDLE_SECONDS = 0.2
@@ -96,12 +98,12 @@ class Engine:
         return polls
 
     def _make_links(self) -> tuple[Link, ...]:
-        groups: dict[tuple[str, int], list[Unit]] = {}
+        groups: dict[tuple[str, str], list[Unit]] = {}
         for unit in self.units:
-            groups.setdefault((unit.server.ipaddr, unit.server.port), []).append(unit)
+            groups.setdefault(unit.server.connection, []).append(unit)
         links = []
-        for (host, port), units in groups.items():
-            link = Link(self, host, port, units)
+        for units in groups.values():
+            link = Link(self, way_to(units[0].server), units)
             for unit in units:
                 unit.link = link
             links.append(link)
@@ -229,6 +231,10 @@ class Engine:
         self._epoll.register(descriptor, events)
         self._sockets[descriptor] = watcher
 
+    def await_events(self, descriptor: int, events: int) -> None:
+        """Wait for other events of a descriptor that is watched."""
+        self._epoll.modify(descriptor, events)
+
     def unwatch(self, descriptor: int) -> None:
         """Forget a socket before it is closed."""
         if self._sockets.pop(descriptor, None) is not None:
@@ -296,6 +302,8 @@ def _sweepable(link: Link) -> bool:
     """Whether the fast path is made for a connection: one unit with one poll, back to back, without quirks."""
     unit = link.units[0]
     server = unit.server
+    if server.transport is not Transport.TCP:
+        return False
     quirks = server.accept_any_unit_id or server.accept_transaction_zero or server.delay or link.in_flight > 1
     return not link.shared and len(unit.polls) == 1 and not unit.polls[0].interval and not quirks
 

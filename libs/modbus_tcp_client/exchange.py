@@ -11,6 +11,7 @@ from typing import Any
 
 from modbus_frames import (
     HEADER_BYTES,
+    MAX_PDU,
     Adu,
     ExceptionResponse,
     FrameError,
@@ -75,6 +76,11 @@ class Job:
         self.stray = ""
         """What came instead of an answer since it was sent."""
 
+    @property
+    def answer_bytes(self) -> int:
+        """Bytes of the PDU of a good answer; those of the longest where its length is not known before it comes."""
+        return min(self.size - HEADER_BYTES, MAX_PDU)
+
     def _answer_start(self) -> bytes:
         """PDU bytes with which a good answer begins: function and byte count, or the echo of a write."""
         if self.function in READ_FUNCTIONS:
@@ -116,6 +122,19 @@ class Exchange:
     def next_transaction(self) -> int:
         """The transaction id that the next request gets if it is not in use."""
         return self._next
+
+    @property
+    def cut(self) -> bool:
+        """Whether half an answer has come that would swallow the beginning of the next, so that it must not come."""
+        return self._splitter.pending > 0
+
+    def owes(self, job: Job, now: int) -> bool:  # noqa: ARG002 - see LineExchange
+        """Whether the answer to an earlier request could still come and be taken for this one's: never, by the ids."""
+        return False
+
+    def silence(self) -> list[Job]:
+        """Nothing came for a while: a stream says nothing by that."""
+        return []
 
     def resume(self, job: Job, transaction: int) -> None:
         """Note a request as under way that was sent elsewhere with this transaction id."""
@@ -214,17 +233,21 @@ class Exchange:
             self._stray(f"an answer to function {adu.pdu[0] & 0x7F} instead of {job.function}")
             return None
         del self.pending[transaction]
+        self._settle(job, adu.pdu)
+        return job
+
+    def _settle(self, job: Job, pdu: bytes) -> None:
+        """Take the answer to a request, and say in `failure` where it is no value."""
         try:
             if job.function in READ_FUNCTIONS:
-                self._deliver(job, read_response_data(adu.pdu, job.function, job.count))
+                self._deliver(job, read_response_data(pdu, job.function, job.count))
             else:
-                check_write_response(adu.pdu, job.pdu)
+                check_write_response(pdu, job.pdu)
         except ExceptionResponse as refusal:
             job.failure = from_exception(refusal.code)
         except FrameError as error:
             self.strays += 1
             job.failure = malformed(str(error))
-        return job
 
     def _find(self, adu: Adu) -> tuple[int, Job | None]:
         job = self.pending.get(adu.transaction)
@@ -248,3 +271,17 @@ class Exchange:
         self.stray_note = note
         for job in self.pending.values():
             job.stray = note
+
+
+class DatagramExchange(Exchange):
+    """The same over UDP: a datagram holds whole frames or is worthless, and harms none behind it."""
+
+    __slots__ = ()
+
+    def receive(self, view: memoryview) -> list[Job]:
+        """Take one datagram; return the requests that it answers."""
+        done = super().receive(view)
+        if self.partial or self.broken is not None:
+            self._splitter.reset()
+            self._stray("a datagram that is no whole frame")
+        return done

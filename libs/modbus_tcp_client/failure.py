@@ -99,6 +99,23 @@ def internal(fault: Exception) -> Failure:
     )
 
 
+class ChannelError(OSError):
+    """A connection that can't be made or has failed, with the reason in our own words."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.what)
+        self.failure = failure
+
+
+def from_system(fault: OSError) -> Failure:
+    """What an error of the system, or of a channel, means."""
+    if isinstance(fault, ChannelError):
+        return fault.failure
+    if isinstance(fault, TimeoutError) and not fault.errno:
+        return no_connection("no connection in time")
+    return no_connection((fault.strerror or str(fault) or "connection failed").lower())
+
+
 DEMOTED = Failure(
     quality=quality.BAD_NO_COMMUNICATION,
     what="the unit does not answer and is only probed now",

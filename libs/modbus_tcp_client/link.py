@@ -1,4 +1,4 @@
-"""One connection to ip:port, shared by the units behind it."""
+"""One connection or serial line, shared by the units behind it."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from acquisition import Backoff
+from endpoint_config.transports import Transport
 
-from modbus_tcp_client.dial import Dialer, words
 from modbus_tcp_client.exchange import Exchange, Job
-from modbus_tcp_client.failure import Failure, internal, malformed, no_connection, timed_out
+from modbus_tcp_client.failure import Failure, from_system, internal, malformed, no_connection, timed_out
+from modbus_tcp_client.settling import Settling
+from modbus_tcp_client.transport import Channel, Way
 from modbus_tcp_client.unit import SILENCES, Unit
 
 if TYPE_CHECKING:
@@ -29,18 +31,26 @@ SHORT_NS = 100_000_000
 """Nanoseconds that a silent unit is waited for at least."""
 SURE_NS = 500_000_000
 """Nanoseconds after which a packet that was not acknowledged was not merely lost once."""
+ACKNOWLEDGED = frozenset([Transport.TCP, Transport.TLS, Transport.RTU_OVER_TCP])
+"""Transports whose other side acknowledges what it got."""
+REOPEN_NS = 60_000_000_000
+"""Nanoseconds after which a line on which nobody answers is opened anew, for the sake of adapters that hang."""
 
 
 class Link:
     """Sends, receives, times out and connects again; never blocks."""
 
-    def __init__(self, engine: Engine, host: str, port: int, units: Sequence[Unit]) -> None:
+    def __init__(self, engine: Engine, way: Way, units: Sequence[Unit]) -> None:
         self._engine = engine
-        self.host, self.port = host, port
+        self.way = way
+        self.name = way.name
+        """For people."""
         self.units = tuple(units)
         self.shared = len(units) > 1
         """Whether several units depend on it."""
-        self.in_flight = min(unit.server.in_flight for unit in units)
+        self.demotes = self.shared or way.is_local
+        """Whether a silent unit is only probed; else the connection is made anew."""
+        self.in_flight = 1 if way.transport.is_line else min(unit.server.in_flight for unit in units)
         self.backoff = Backoff(min(unit.server.retry_interval for unit in units))
         self.queue: deque[Poll] = deque()
         """Polls whose cycle has jobs to send; they take turns, a job each."""
@@ -54,8 +64,10 @@ class Link:
         self._slowest = 0  # longest response of late (ns), slowly forgotten
         self.strays = 0
         """Answers dropped on earlier connections because they matched nothing."""
-        self.exchange = Exchange()
-        self._delay = round(max(unit.server.delay for unit in units) * 1e9)
+        self.exchange = way.framing.exchange(1)
+        self._delay = round(max(way.framing.pause, *(unit.server.delay for unit in units)) * 1e9)
+        self._silence = round(way.framing.silence * 1e9)
+        self._heard = self._opened = 0
         self._timeout = round(max(unit.server.timeout for unit in units) * 1e9)
         self._zero_id = any(unit.server.accept_transaction_zero for unit in units)
         self._resume_at = 0
@@ -63,33 +75,31 @@ class Link:
         self._armed = 0
         self._timeouts = 0
         self._strays_allowed = 0
-        self._socket: socket.socket | None = None
+        self._channel: Channel | None = None
         self._generation = 0
         self._closed = False
         self._buffer = engine.buffer
-        self._dialer = Dialer(engine, self, host, port, timeout=self._timeout, reached=self._connected,
-                              failed=self.drop)
-
-    @property
-    def name(self) -> str:
-        """ip:port for people."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        self._dialer = way.carrier.dialer(engine, self, timeout=self._timeout, reached=self._connected,
+                                          failed=self.drop)
 
     # ------------------------------------------------------------ connecting
 
     def connect(self, now: int) -> None:
         """Begin to connect."""
-        if self._socket is None and not self._closed:
+        if self._channel is None and not self._closed:
             self._dialer.dial(now)
 
-    def _connected(self, connection: socket.socket, now: int) -> None:
-        self._socket = connection
+    def _connected(self, channel: Channel, now: int) -> None:
+        self._channel = channel
         self.up = True
         self._generation += 1
-        self.exchange = Exchange(random.randrange(1, 0x10000))  # noqa: S311 - to differ from the connection before
-        self._timeouts = self._armed = self._resume_at = 0
+        first = random.randrange(1, 0x10000)  # noqa: S311 - to differ from the connection before
+        self.exchange = self.way.framing.exchange(first)
+        self._timeouts = self._armed = 0
+        self._heard = self._opened = now
+        self._resume_at = now + self._silence
         self._strays_allowed = STRAY_LIMIT
-        self._engine.watch(connection.fileno(), self, select.EPOLLIN)
+        self._engine.watch(channel.fileno(), self, select.EPOLLIN)
         for unit in self.units:
             unit.connected(now)
         self.pump(now)
@@ -121,14 +131,15 @@ class Link:
         self.up = False
         self._generation += 1
         self.strays += self.exchange.strays + self.exchange.late
-        self.exchange = Exchange()
+        self.exchange.abandon()
+        self.exchange = self.way.framing.exchange(1)
         self.queue.clear()
         self.urgent.clear()
         self._dialer.cancel()
-        if self._socket is not None:
-            self._engine.unwatch(self._socket.fileno())
-            self._socket.close()
-            self._socket = None
+        if self._channel is not None:
+            self._engine.unwatch(self._channel.fileno())
+            self._channel.close()
+            self._channel = None
 
     # ------------------------------------------------------------ the fast path
 
@@ -139,9 +150,9 @@ class Link:
 
     @property
     def socket(self) -> socket.socket:
-        """The connection's socket; only while it is up."""
-        assert self._socket is not None
-        return self._socket
+        """The connection's socket; only while it is up, and only where it is one: see sweep."""
+        assert isinstance(self._channel, socket.socket)
+        return self._channel
 
     def resume(self, job: Job, transaction: int, now: int) -> None:
         """Go on with a request that the fast path has sent."""
@@ -151,11 +162,11 @@ class Link:
     # ------------------------------------------------------------ receiving
 
     def ready(self) -> None:
-        """The socket has something to say."""
+        """The channel has something to say."""
         now = time.monotonic_ns()
-        assert self._socket is not None
+        assert self._channel is not None
         try:
-            count = self._socket.recv_into(self._buffer)
+            count = self._channel.recv_into(self._buffer)
         except BlockingIOError:
             return
         except OSError as fault:
@@ -164,8 +175,8 @@ class Link:
         self.absorb(self._buffer[:count], now)
 
     def broken(self, fault: OSError, now: int) -> None:
-        """The socket has failed."""
-        self.drop(no_connection(words(fault.errno)), now)
+        """The channel has failed."""
+        self.drop(from_system(fault), now)
 
     def absorb(self, data: memoryview, now: int) -> None:
         """Bytes have come; none of them means that the device closed the connection."""
@@ -174,7 +185,23 @@ class Link:
             return
         self._timeouts = 0
         exchange = self.exchange
-        done = exchange.receive(data)
+        clean = self._take(exchange, exchange.receive(data), now)
+        if self._silence and exchange is self.exchange and self.up:
+            self._heard = now
+            if exchange.partial or not clean:  # what is this? It must have ended before the next request
+                self._resume_at = max(self._resume_at, now + self._silence)
+            if exchange.partial:
+                self._engine.timers.at(now + self._silence, self._quiet, self)
+        self.pump(now)
+
+    def _quiet(self, now: int) -> None:
+        """A silent interval may have passed: half frames end with it."""
+        if self.up and now - self._heard >= self._silence:
+            self._take(self.exchange, self.exchange.silence(), now)
+            self.pump(now)
+
+    def _take(self, exchange: Exchange, done: Sequence[Job], now: int) -> bool:
+        """Requests are answered; returns whether any is."""
         if done:
             wall = time.time_ns()
             self._resume_at = now + self._delay
@@ -186,7 +213,7 @@ class Link:
             self._hear_late(exchange, now)
         if exchange is self.exchange and self.up:
             self._check_stream(exchange, bool(done), now)
-        self.pump(now)
+        return bool(done)
 
     def _check_stream(self, exchange: Exchange, answered: bool, now: int) -> None:
         """A stream that can't be read, or that holds little but rubbish, is ended."""
@@ -194,14 +221,14 @@ class Link:
             self._strays_allowed = exchange.strays + STRAY_LIMIT
         if exchange.broken is not None:
             self.drop(malformed(str(exchange.broken)), now)
-        elif exchange.strays > self._strays_allowed:
+        elif exchange.strays > self._strays_allowed and not self.way.is_local:
             self.drop(malformed(f"{STRAY_LIMIT} answers to nothing, the latest {exchange.stray_note}"), now)
 
     def _hear_late(self, exchange: Exchange, now: int) -> None:
         """Answers that came too late are no values, but their units live."""
         late, exchange.late_jobs = exchange.late_jobs, []
         for job in late:
-            if job.deadline - job.sent < job.owner.unit.timeout:
+            if self.way.is_local or job.deadline - job.sent < job.owner.unit.timeout:
                 job.owner.unit.restore(now)
 
     # ------------------------------------------------------------ sending
@@ -211,7 +238,7 @@ class Link:
         room = self.in_flight - len(self.exchange.pending)
         if room <= 0 or not self.up or not (self.queue or self.urgent):
             return
-        if self._delay and now < self._resume_at:
+        if now < self._resume_at:
             self._resume_later()
             return
         now = time.monotonic_ns()  # the process may not have run since `now`; a deadline counts from the sending
@@ -235,17 +262,21 @@ class Link:
                 queue.popleft()
             elif len(queue) > 1:
                 queue.rotate(-1)
+        if self.exchange.owes(job, now):
+            job = Settling(self, job).job
         job.sent = now
         job.deadline = now + (self.short_patience(job) if self.shared and job.owner.unit.silent else job.patience)
+        if self._silence:
+            job.deadline += round(self.way.framing.line_time(job) * 1e9)
         if not self._armed or job.deadline < self._armed:
             self._arm(job.deadline)
         return self.exchange.open(job)
 
     def _send(self, data: bytes | bytearray, now: int) -> None:
         """Frames are small and few are under way: a socket that can't take one whole is as good as dead."""
-        assert self._socket is not None
+        assert self._channel is not None
         try:
-            sent = self._socket.send(data)
+            sent = self._channel.send(data)
         except OSError as fault:
             self.broken(fault, now)
             return
@@ -274,12 +305,16 @@ class Link:
         if poll in self.queue:
             self.queue.remove(poll)
         self.exchange.cancel(poll)
+        for job in [job for job in self.urgent if job.owner is poll]:
+            self.urgent.remove(job)
 
     # ------------------------------------------------------------ timeouts
 
     @property
     def mute_for_all(self) -> bool:
         """Whether no unit of this connection answers any more, so that the connection itself is in doubt."""
+        if self.way.is_local:
+            return False  # a line is there whether anybody answers or not
         needed = SILENCES if not self.backoff.attempts else 1
         return self._timeouts >= needed and all(unit.silent or unit.demoted for unit in self.units)
 
@@ -309,7 +344,7 @@ class Link:
             return
         # Half an answer would swallow the beginning of the next one; and a device that answers with id 0 could
         # answer this request as if it were the next. Both are cured by a new connection alone.
-        unsafe = self.exchange.partial > 0 or self._zero_id
+        unsafe = self.exchange.cut or self._zero_id
         wall = time.time_ns()
         for job in expired:
             self._timeouts += 1
@@ -322,7 +357,8 @@ class Link:
             job.owner.ended(job, now, wall)
             if generation != self._generation:
                 return
-        if unsafe:
+        hangs = self.way.is_local and now - self._opened > REOPEN_NS and all(unit.demoted for unit in self.units)
+        if unsafe or hangs:
             self.drop(timed_out(self._timeout * 1e-9), now)
 
     @property
@@ -332,7 +368,7 @@ class Link:
         A silent unit behind a living gateway is acknowledged, a gateway without power or cable is not (tcp(7),
         SIOCOUTQ). One lost packet is no sign: it is sent again after some 200 ms.
         """
-        if self._socket is None:
+        if self._channel is None or self.way.transport not in ACKNOWLEDGED:
             return False
-        left = fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
+        left = fcntl.ioctl(self._channel.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
         return any(left)

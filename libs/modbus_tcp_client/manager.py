@@ -84,15 +84,12 @@ class ModbusClientManager:
 
     def create_clients(self) -> None:
         """Make the clients of all devices; nothing is connected yet."""
-        self.clients = {
-            s.alias: ModbusTCPClient(s.ipaddr, s.port, s.alias, s.points, unit_id=s.unit_id, timeout=s.timeout)
-            for s in self.servers
-        }
+        self.clients = {server.alias: ModbusTCPClient.of(server) for server in self.servers}
 
     def start_clients(self) -> None:
         """Get ready to poll; the connections are made by `periodic_read`, without waiting for any of them."""
         self._stopped = False
-        _allow_descriptors(len({(s.ipaddr, s.port) for s in self.servers}) + SPARE_DESCRIPTORS)
+        _allow_descriptors(len({s.connection for s in self.servers}) + SPARE_DESCRIPTORS)
 
     def periodic_read(self, interval: float, shm_list: Sequence[Writer], semaphore_list: Sequence[Any] = ()) -> None:
         """Poll and publish until `stop_clients`; in any thread.

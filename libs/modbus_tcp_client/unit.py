@@ -87,11 +87,11 @@ class Unit:
         """A request was not answered: demote the unit, or give the connection up where nobody answers on it."""
         self.silent += 1
         if failure.exception in GATEWAY:
-            if self.silent >= SILENCES and self.link.shared:
+            if self.silent >= SILENCES and self.link.demotes:
                 self._demote(now)
         elif self.link.mute_for_all:
             self.link.drop(failure, now)
-        elif self.silent >= SILENCES and self.link.shared:
+        elif self.silent >= SILENCES and self.link.demotes:
             self._demote(now)
 
     def fail_all(self, failure: Failure, now: int, text: str) -> None:
@@ -160,8 +160,11 @@ class Unit:
     def ended(self, job: Job, now: int, wall: int) -> None:  # noqa: ARG002 - the owner's part of a job
         """A probe was answered or not."""
         self._probing = False
-        self.link.probe_after = now + round((now - job.sent) / PROBE_SHARE)
+        link = self.link
+        link.probe_after = now
         if job.failure is not None and job.failure.silent:
+            if any(not unit.demoted for unit in link.units):  # there is somebody to be harmed
+                link.probe_after += round((now - job.sent) / PROBE_SHARE)
             self.note_failure(job, job.failure)
             self._probe_later(now)
         else:
@@ -172,8 +175,17 @@ class Unit:
         self.silent = 0
         if not self.demoted:
             return
+        # Where the whole line was silent, the others may be back too; one further silence demotes them again.
+        back = self.link.units if all(unit.demoted for unit in self.link.units) else (self,)
+        for unit in back:
+            unit.readmit(now)
+        self.silent = 0
+        self.link.pump(now)
+
+    def readmit(self, now: int) -> None:
+        """Poll it as before, but wait for it no longer than for one that was silent."""
         self.demoted = False
+        self.silent = SILENCES - 1
         self._backoff.reset()
         for poll in self.polls:
             poll.begin(now, now)
-        self.link.pump(now)
