@@ -78,6 +78,13 @@ def open62541(port: int, *arguments: str) -> peers.Peer:
     return peers.Peer([open62541_program(), str(port), f"uri={SERVER_URI}", *arguments], ready=r"listening")
 
 
+def node_opcua(port: int, folder: Path, *arguments: str) -> peers.Peer:
+    """node-opcua's server as a process to be entered with `with`; `folder` gets its certificates."""
+    node = peers.require_node("node-opcua-server")
+    command = [node, peers.NODE / "opcua_server.js", str(port), str(folder), *arguments]
+    return peers.Peer(command, ready=r"^listening", timeout=60)
+
+
 def typed_nodes() -> tuple[OpcUaNode, ...]:
     """One node for each type."""
     return tuple(OpcUaNode(name=t, namespace_uri=PLANT, identifier_type="String", identifier=t, datatype=t)

@@ -1,7 +1,7 @@
 /* An OPC UA server on open62541 for tests: nodes of every built-in type, many doubles, faults on demand.
  *
  * open62541_server PORT [doubles=N] [moving=MS] [limit=N] [sessions=N] [swap=1] [user=NAME password=TEXT]
- *                  [uri=URI certificate=DER key=DER [trust=DER]]
+ *                  [uri=URI certificate=DER key=DER [trust=DER]] [unit=TEXT]
  * Namespace urn:cpc:test:plant holds i=1..N (doubles) and one string id for each type; swap=1 registers another
  * namespace before it. Prints "listening PORT", then serves until SIGTERM. */
 #include <open62541/plugin/accesscontrol_default.h>
@@ -9,6 +9,8 @@
 #include <open62541/server.h>
 #include <open62541/server_config_default.h>
 #include <signal.h>
+#include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -116,6 +118,106 @@ static void add_types(UA_Server *server) {
     add_scalar(server, "Structure", &unit, &UA_TYPES[UA_TYPES_EUINFORMATION]);
 }
 
+/* A structure of our own: DriveState {String Label; Motor {Double Speed; Boolean On}; Mode (enumeration); Float Phases[];
+ * Motor Axes[]; optional UInt64 Counter}, i=5101 and on; its type nodes are there, so that a client can learn it. */
+typedef struct { UA_Double speed; UA_Boolean on; } Motor;
+typedef struct {
+    UA_String label; Motor motor; UA_Int32 mode; size_t phasesSize; UA_Float *phases; size_t axesSize; Motor *axes;
+    UA_UInt64 *counter;
+} DriveState;
+
+#define BETWEEN(type, before, beforeType, next) (offsetof(type, next) - offsetof(type, before) - sizeof(beforeType))
+
+static UA_DataType drive_types[3];
+static UA_DataTypeMember motor_members[2], drive_members[6];
+static UA_DataTypeArray drive_type_array = {NULL, 3, drive_types, false};
+
+static void member(UA_DataTypeMember *m, const char *name, const UA_DataType *type, size_t padding, bool array,
+                   bool optional) {
+    m->memberName = name;
+    m->memberType = type;
+    m->padding = (UA_Byte)padding;
+    m->isArray = array;
+    m->isOptional = optional;
+}
+
+static void define_drive(void) {
+    UA_DataType *motor = &drive_types[0], *mode = &drive_types[1], *drive = &drive_types[2];
+    memset(drive_types, 0, sizeof(drive_types));
+    member(&motor_members[0], "Speed", &UA_TYPES[UA_TYPES_DOUBLE], 0, false, false);
+    member(&motor_members[1], "On", &UA_TYPES[UA_TYPES_BOOLEAN], 0, false, false);
+    *motor = (UA_DataType){.typeName = "Motor", .typeId = UA_NODEID_NUMERIC(plant, 5101),
+        .binaryEncodingId = UA_NODEID_NUMERIC(plant, 5111), .memSize = sizeof(Motor),
+        .typeKind = UA_DATATYPEKIND_STRUCTURE, .pointerFree = true, .membersSize = 2, .members = motor_members};
+    *mode = UA_TYPES[UA_TYPES_SERVERSTATE];
+    mode->typeName = "Mode";
+    mode->typeId = UA_NODEID_NUMERIC(plant, 5102);
+    member(&drive_members[0], "Label", &UA_TYPES[UA_TYPES_STRING], 0, false, false);
+    member(&drive_members[1], "Motor", motor, BETWEEN(DriveState, label, UA_String, motor), false, false);
+    member(&drive_members[2], "Mode", mode, BETWEEN(DriveState, motor, Motor, mode), false, false);
+    member(&drive_members[3], "Phases", &UA_TYPES[UA_TYPES_FLOAT],
+           BETWEEN(DriveState, mode, UA_Int32, phasesSize), true, false);
+    member(&drive_members[4], "Axes", motor, BETWEEN(DriveState, phases, void *, axesSize), true, false);
+    member(&drive_members[5], "Counter", &UA_TYPES[UA_TYPES_UINT64],
+           BETWEEN(DriveState, axes, void *, counter), false, true);
+    *drive = (UA_DataType){.typeName = "DriveState", .typeId = UA_NODEID_NUMERIC(plant, 5103),
+        .binaryEncodingId = UA_NODEID_NUMERIC(plant, 5113), .memSize = sizeof(DriveState),
+        .typeKind = UA_DATATYPEKIND_OPTSTRUCT, .membersSize = 6, .members = drive_members};
+}
+
+static void add_drive_type(UA_Server *server, UA_UInt32 id, UA_UInt32 encoding, UA_UInt32 base, char *name) {
+    UA_DataTypeAttributes type = UA_DataTypeAttributes_default;
+    type.displayName = UA_LOCALIZEDTEXT("", name);
+    UA_Server_addDataTypeNode(server, UA_NODEID_NUMERIC(plant, id), UA_NODEID_NUMERIC(0, base),
+                              UA_NODEID_NUMERIC(0, UA_NS0ID_HASSUBTYPE), UA_QUALIFIEDNAME(plant, name), type, NULL,
+                              NULL);
+    if(!encoding) return;
+    UA_ObjectAttributes object = UA_ObjectAttributes_default;
+    UA_Server_addObjectNode(server, UA_NODEID_NUMERIC(plant, encoding), UA_NODEID_NUMERIC(plant, id),
+                            UA_NODEID_NUMERIC(0, UA_NS0ID_HASENCODING), UA_QUALIFIEDNAME(0, "Default Binary"),
+                            UA_NODEID_NUMERIC(0, UA_NS0ID_DATATYPEENCODINGTYPE), object, NULL, NULL);
+}
+
+static void add_drive(UA_Server *server) {
+    add_drive_type(server, 5101, 5111, UA_NS0ID_STRUCTURE, "Motor");
+    add_drive_type(server, 5102, 0, UA_NS0ID_ENUMERATION, "Mode");
+    add_drive_type(server, 5103, 5113, UA_NS0ID_STRUCTURE, "DriveState");
+    UA_Float phases[3] = {1.5f, 2.5f, 3.5f};
+    Motor axes[2] = {{-1.0, false}, {1e-3, true}};
+    UA_UInt64 counter = 18446744073709551615ULL;
+    DriveState states[2] = {
+        {UA_STRING("L\xc3\xbc""fter"), {1480.25, true}, 2, 3, phases, 2, axes, NULL},
+        {UA_STRING(""), {0.0, false}, -1, 0, NULL, 0, NULL, &counter},
+    };
+    add_scalar(server, "Drive", &states[0], &drive_types[2]);
+    UA_Variant array;
+    UA_Variant_init(&array);
+    UA_Variant_setArray(&array, states, 2, &drive_types[2]);
+    add(server, UA_NODEID_STRING(plant, "Drives"), &array, UA_ACCESSLEVELMASK_READ);
+}
+
+/* A variable with engineering unit and range, as an AnalogItem has them. */
+static void add_analog(UA_Server *server, char *name, char *text, UA_Int32 id, UA_Double low, UA_Double high) {
+    UA_Double number = (low + high) / 2;
+    add_scalar(server, name, &number, &UA_TYPES[UA_TYPES_DOUBLE]);
+    UA_EUInformation unit;
+    UA_EUInformation_init(&unit);
+    unit.namespaceUri = UA_STRING("http://www.opcfoundation.org/UA/units/un/cefact");
+    unit.unitId = id;
+    unit.displayName = UA_LOCALIZEDTEXT("", text);
+    UA_Range range = {low, high};
+    UA_VariableAttributes attributes = UA_VariableAttributes_default;
+    for(int i = 0; i < 2; i++) {
+        if(i) UA_Variant_setScalar(&attributes.value, &range, &UA_TYPES[UA_TYPES_RANGE]);
+        else UA_Variant_setScalar(&attributes.value, &unit, &UA_TYPES[UA_TYPES_EUINFORMATION]);
+        attributes.dataType = attributes.value.type->typeId;
+        UA_Server_addVariableNode(server, UA_NODEID_NULL, UA_NODEID_STRING(plant, name),
+                                  UA_NODEID_NUMERIC(0, UA_NS0ID_HASPROPERTY),
+                                  UA_QUALIFIEDNAME(0, i ? "EURange" : "EngineeringUnits"),
+                                  UA_NODEID_NUMERIC(0, UA_NS0ID_PROPERTYTYPE), attributes, NULL, NULL);
+    }
+}
+
 static void add_oddities(UA_Server *server) {
     UA_Double numbers[4] = {1.0, 2.0, 3.0, 4.0};
     UA_Variant array;
@@ -189,9 +291,12 @@ int main(int argc, char **argv) {
     UA_Logger logger = UA_Log_Stdout_withLevel(getenv("VERBOSE") ? UA_LOGLEVEL_INFO : UA_LOGLEVEL_FATAL);
     config.logging = &logger;
     if(configure(&config, port, argc, argv)) return 1;
+    plant = argument(argc, argv, "swap") ? 3 : 2;
+    define_drive();
+    config.customDataTypes = &drive_type_array;
     UA_Server *server = UA_Server_newWithConfig(&config);
     if(argument(argc, argv, "swap")) UA_Server_addNamespace(server, "urn:cpc:test:other");
-    plant = UA_Server_addNamespace(server, "urn:cpc:test:plant");
+    if(UA_Server_addNamespace(server, "urn:cpc:test:plant") != plant) return 1;
     doubles = argument(argc, argv, "doubles") ? (unsigned)atoi(argument(argc, argv, "doubles")) : 0;
     for(unsigned i = 1; i <= doubles; i++) {
         UA_Double number = i + 0.25;
@@ -201,6 +306,10 @@ int main(int argc, char **argv) {
         add(server, UA_NODEID_NUMERIC(plant, i), &value, UA_ACCESSLEVELMASK_READ);
     }
     add_types(server);
+    add_drive(server);
+    add_analog(server, "Analog", argument(argc, argv, "unit") ? (char*)argument(argc, argv, "unit") : "\xc2\xb0""C",
+               4408652, -20.0, 120.0);
+    add_analog(server, "Coded", "", 4408652, 0.0, 1.0);
     add_oddities(server);
     if(argument(argc, argv, "moving"))
         UA_Server_addRepeatedCallback(server, move, NULL, atof(argument(argc, argv, "moving")), NULL);

@@ -33,11 +33,8 @@ def server(keys: plant.Keys) -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def node_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    node = peers.require_node("node-opcua-server")
     port = peers.free_port()
-    folder = tmp_path_factory.mktemp("node-opcua")
-    command = [node, peers.NODE / "opcua_server.js", str(port), str(folder)]
-    with peers.Peer(command, ready=r"^listening", timeout=60):
+    with plant.node_opcua(port, tmp_path_factory.mktemp("node-opcua")):
         yield port
 
 
