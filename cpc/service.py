@@ -102,6 +102,8 @@ class Settings:
     journal_entries: int = 65536
     repair_after: float = 10.0
     """Seconds."""
+    pki: Path | None = None
+    """Folder of certificates for OPC UA servers that name none; None = beside their file."""
     force: bool = False
     unlink: bool = True
     """Whether the segments are removed at a clean end."""
@@ -138,6 +140,7 @@ def settings_for(
         namespace=partition.namespace if namespace is None else namespace,
         interval=partition.interval if interval is None else interval,
         audiences=said.audiences, journal_entries=said.journal_entries, repair_after=said.repair_after,
+        pki=partition.pki,
     )
 
 
@@ -170,7 +173,7 @@ def check_files(services: Sequence[Settings]) -> int:
     warnings = 0
     for settings in services:
         for path in settings.files:
-            file = load(path)
+            file = load(path, pki=settings.pki)
             faults += file.faults
             warnings += len(file.warnings)
             if not file.faults and file.kind != settings.kind:
@@ -240,11 +243,12 @@ def load_manager(settings: Settings) -> Any:
     """The producer with its files read; raises ConfigError for a fault in one."""
     files = [str(file) for file in settings.files]
     xsd = str(settings.xsd) if settings.xsd else None
-    manager = import_manager(settings.kind)(files, xsd, interval=settings.interval)
     if settings.kind == "modbus":
+        manager = import_manager(settings.kind)(files, xsd, interval=settings.interval)
         manager.load_endpoints_from_xml()
         manager.create_clients()
     else:
+        manager = import_manager(settings.kind)(files, xsd, interval=settings.interval, pki=settings.pki)
         manager.parse_clients()
     return manager
 

@@ -64,17 +64,17 @@ def run(args: Namespace) -> int:
 def _load(paths: Sequence[Path]) -> dict[Path, _Report]:
     """The files by resolved path, each partition file followed by the endpoint files that it names; none twice."""
     reports: dict[Path, _Report] = {}
-    queue = [(path, DEFAULT_INTERVAL) for path in paths]
+    queue: list[tuple[Path, float, Path | None]] = [(path, DEFAULT_INTERVAL, None) for path in paths]
     while queue:
-        path, interval = queue.pop(0)
+        path, interval, pki = queue.pop(0)
         if path.resolve() in reports:
             continue
-        file = load(path)
+        file = load(path, pki=pki)
         reports[path.resolve()] = _Report(file, interval, list(file.faults), list(file.warnings))
         if file.partition is not None:
             named = [named for service in file.partition.services for named in service.files]
             # What is missing is a fault of the partition file already.
-            queue[:0] = [(path, file.partition.interval) for path in named if path.exists()]
+            queue[:0] = [(path, file.partition.interval, file.partition.pki) for path in named if path.exists()]
     return reports
 
 

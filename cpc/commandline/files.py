@@ -30,12 +30,14 @@ def load_endpoints(paths: Sequence[Path]) -> Endpoints:
     """
     by_kind: dict[str, list[Path]] = {"modbus": [], "opcua": []}
     partition: Partition | None = None
+    pki: Path | None = None
     faults: list[str] = []
     for path in paths:
         file = load(path)
         faults += [str(fault) for fault in file.faults]
         if file.partition is not None:
             partition = file.partition
+            pki = pki or partition.pki
             for service in partition.services:
                 by_kind[service.kind] += service.files
         elif file.kind in by_kind:
@@ -45,7 +47,7 @@ def load_endpoints(paths: Sequence[Path]) -> Endpoints:
     try:
         return Endpoints(
             load_modbus(by_kind["modbus"]) if by_kind["modbus"] else (),
-            load_opcua(by_kind["opcua"]) if by_kind["opcua"] else (),
+            load_opcua(by_kind["opcua"], pki=pki) if by_kind["opcua"] else (),
             partition,
         )
     except ConfigError as error:

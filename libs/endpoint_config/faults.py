@@ -24,8 +24,10 @@ _NOT_SHOWN = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 class Report:
     """The faults and warnings of one file."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, pki: Path | None = None) -> None:
+        """`pki` is the folder of certificates for entries that name none; None = beside the file."""
         self.file = file
+        self.pki = pki
         self._faults: list[Fault] = []
         self._warnings: list[Fault] = []
         self._warnings_left_out = 0

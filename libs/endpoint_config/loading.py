@@ -29,14 +29,16 @@ PathLike: TypeAlias = str | os.PathLike[str]
 Paths: TypeAlias = PathLike | Iterable[PathLike]
 
 
-def load(path: PathLike, *, xsd: PathLike | None = None, wanted: tuple[str, str] | None = None) -> EndpointFile:
+def load(path: PathLike, *, xsd: PathLike | None = None, wanted: tuple[str, str] | None = None,
+         pki: Path | None = None) -> EndpointFile:
     """Read one file of any kind. Never raises for what it holds: faults and warnings are in the result.
 
     `xsd` is a schema that the file must conform to besides the built-in one of its kind. `wanted` is the name and kind
     of the one consumer of a partition file to read, either may be empty; its endpoint files may then be elsewhere.
+    `pki` is the folder of certificates for OPC UA servers that name none, None = the folder pki beside the file.
     """
     file = Path(path)
-    report = Report(file)
+    report = Report(file, pki)
     data = read_bytes(file, report)
     root = None if data is None else parse(data, report)
     if data is None or root is None:
@@ -121,9 +123,9 @@ def load_modbus(paths: Paths, xsd: PathLike | None = None) -> tuple[ModbusServer
     return distinct([server for file in _load_all(paths, "modbus", xsd) for server in file.modbus])[0]
 
 
-def load_opcua(paths: Paths, xsd: PathLike | None = None) -> tuple[OpcUaServer, ...]:
+def load_opcua(paths: Paths, xsd: PathLike | None = None, pki: Path | None = None) -> tuple[OpcUaServer, ...]:
     """The OPC UA servers of all files of a service, aliases unique over them. Raises ConfigError for any fault."""
-    return distinct([server for file in _load_all(paths, "opcua", xsd) for server in file.opcua])[0]
+    return distinct([server for file in _load_all(paths, "opcua", xsd, pki) for server in file.opcua])[0]
 
 
 def load_partition(path: PathLike) -> Partition:
@@ -152,9 +154,9 @@ def check_together(files: Sequence[EndpointFile]) -> tuple[Fault, ...]:
     return tuple(warnings)
 
 
-def _load_all(paths: Paths, kind: str, xsd: PathLike | None) -> list[EndpointFile]:
+def _load_all(paths: Paths, kind: str, xsd: PathLike | None, pki: Path | None = None) -> list[EndpointFile]:
     listed = [paths] if isinstance(paths, (str, os.PathLike)) else list(paths)
-    files = [load(path, xsd=xsd) for path in listed]
+    files = [load(path, xsd=xsd, pki=pki) for path in listed]
     faults = [fault for file in files for fault in file.faults]
     faults += [Fault(file=file.file, line=0, message=f"is a file of kind {file.kind}; a file of kind {kind}")
                for file in files if file.kind not in ("", kind)]

@@ -266,9 +266,22 @@ class OpcUaServer:
     client_certificate: Path | None = None
     client_private_key: Path | None = None
     trust_folder: Path | None = None
-    """Folder with `trusted/certs` for servers whose entry names no certificate."""
+    """Folder with `trusted/certs` for servers whose entry names no certificate; None = see `pki`."""
+    partition_pki: Path | None = None
+    """The folder that the partition file names for entries without one."""
+    waive_host_name: bool = False
+    """Whether the server's certificate may be for another host than the URL's."""
+    waive_dates: bool = False
+    """Whether the certificates of the server and its CAs may have expired, or not be valid yet."""
+    waive_revocation_list: bool = False
+    """Whether a CA may lack a current revocation list; a certificate that one revokes is refused all the same."""
     username: str = ""
     password: Secret | None = None
+    allow_unencrypted_password: bool = False
+    """Whether the password may go readable over a channel that is only signed."""
+    user_certificate: Path | None = None
+    """Certificate of the user who logs in, instead of a name and a password."""
+    user_private_key: Path | None = None
     interval: float | None = None
     timeout: float = 4.0
     """Seconds for one request."""
@@ -283,6 +296,16 @@ class OpcUaServer:
     """Number of `Object` entries (folders, not read)."""
     file: Path = Path()
     line: int = 0
+
+    @property
+    def pki(self) -> Path | None:
+        """The folder of certificates: the entry's trust_folder, else the partition's, else `pki` beside the file.
+
+        It holds whom we trust (`trusted`, `issuers`), who we are (`own`) where the entry names no client_certificate,
+        and what was refused (`rejected`). None for an entry that stands in no file and names none.
+        """
+        beside = self.file.absolute().parent / "pki" if self.file.name else None
+        return self.trust_folder or self.partition_pki or beside
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -363,6 +386,8 @@ class Partition:
     """Site, type and id of devices, by alias or pattern; see `attributes_of`."""
     state: Path | None = None
     """Folder for what consumers must keep; None = that of systemd or of the user."""
+    pki: Path | None = None
+    """Folder of certificates for OPC UA servers that name none; None = beside their endpoint file."""
     file: Path = Path()
 
 

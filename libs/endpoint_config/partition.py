@@ -40,7 +40,7 @@ def read_partition(root: etree._Element, report: Report, faulty: set[etree._Elem
         report.fault(line_of(root), "no service in the partition; at least one service of kind modbus or opcua")
     return Partition(
         namespace=entry.texts.get("namespace", ""), interval=entry.seconds("interval", 1.0), services=tuple(services),
-        state=entry.path("state"), consumers=read_consumers(listed, report, faulty, wanted),
+        pki=entry.path("pki"), state=entry.path("state"), consumers=read_consumers(listed, report, faulty, wanted),
         devices=read_devices(entry.repeated.get("device", ()), report, faulty), file=report.file)
 
 

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .models import Secret, SecurityMode
-from .values import Entry, has_variable
+from .values import Entry, has_variable, resolve
 
 MOST_PASSWORD = 4096
 """Bytes of a password file that are read at most."""
 
 _DEPRECATED = {"SecurityPolicyBasic128Rsa15", "SecurityPolicyBasic256"}
-_FILES = ("server_certificate", "client_certificate", "client_private_key")
+_FILES = ("server_certificate", "client_certificate", "client_private_key", "user_certificate", "user_private_key")
+PKI = "pki"
+"""Folder beside the endpoint file whose certificates count where neither the entry nor the partition names another."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,8 +29,16 @@ class Security:
     client_certificate: Path | None = None
     client_private_key: Path | None = None
     trust_folder: Path | None = None
+    pki: Path | None = None
+    """The trust folder, or what stands in for it."""
+    waive_host_name: bool = False
+    waive_dates: bool = False
+    waive_revocation_list: bool = False
     username: str = ""
     password: Secret | None = None
+    allow_unencrypted_password: bool = False
+    user_certificate: Path | None = None
+    user_private_key: Path | None = None
 
 
 def read_security(entry: Entry, server: Entry) -> Security:
@@ -41,8 +51,15 @@ def read_security(entry: Entry, server: Entry) -> Security:
         client_certificate=entry.path("client_certificate"),
         client_private_key=entry.path("client_private_key"),
         trust_folder=server.path("trust_folder"),
+        pki=server.path("trust_folder") or entry.report.pki or resolve(entry.report.file, PKI),
+        waive_host_name=server.flag("waive_host_name"),
+        waive_dates=server.flag("waive_dates"),
+        waive_revocation_list=server.flag("waive_revocation_list"),
         username=entry.expanded("username"),
         password=_password(entry, server),
+        allow_unencrypted_password=server.flag("allow_unencrypted_password"),
+        user_certificate=entry.path("user_certificate"),
+        user_private_key=entry.path("user_private_key"),
     )
     _check_policy(entry, security)
     _check_files(entry, server, security)
@@ -115,19 +132,36 @@ def _check_files(entry: Entry, server: Entry, security: Security) -> None:
         entry.fault("client_certificate", "client_certificate without client_private_key; both")
     elif key and not certificate:
         entry.fault("client_private_key", "client_private_key without client_certificate; both")
-    elif security.policy != "SecurityPolicyNone":
-        if not certificate:
-            entry.fault("policy", f"{security.policy} without client_certificate and client_private_key; both")
-        if not security.server_certificate and not security.trust_folder:
-            entry.warn("policy", "neither server_certificate nor trust_folder: no server is trusted and none will be "
-                       "connected; one of the two")
+    elif security.policy != "SecurityPolicyNone" and not certificate and not _has_own(security.pki):
+        entry.fault("policy", f"{security.policy} without client_certificate and client_private_key; both, or a "
+                    f"pair in {security.pki}/own: cpc certs make --pki {security.pki}")
+    _check_folder(entry, server, security)
     for tag in _FILES:
         _check_there(entry, tag, getattr(security, tag))
-    folder = security.trust_folder
-    if folder and not os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
+    for tag in ("client_private_key", "user_private_key"):
+        found: Path | None = getattr(security, tag)
+        if found and _open_to_all(found):
+            entry.warn(tag, f"{tag} {found} is open to every user; mode 0600 or 0640")
+
+
+def _has_own(folder: Path | None) -> bool:
+    """Whether a trust folder holds a certificate and a key of our own; whether they fit is seen when connecting."""
+    try:
+        return folder is not None and all(any((folder / "own" / part).iterdir()) for part in ("certs", "private"))
+    except OSError:
+        return False
+
+
+def _check_folder(entry: Entry, server: Entry, security: Security) -> None:
+    """A named folder that is missing is told by its line, the default one only where nothing else is trusted."""
+    folder = security.pki
+    if folder is None or os.path.isdir(folder):  # noqa: PTH112 - Path.is_dir raises for a name that is too long
+        return
+    if server.texts.get("trust_folder"):
         server.warn("trust_folder", f"trust_folder {folder} is not there; a folder with trusted/certs")
-    if key and _open_to_all(key):
-        entry.warn("client_private_key", f"client_private_key {key} is open to every user; mode 0600 or 0640")
+    elif not security.server_certificate and security.policy != "SecurityPolicyNone":
+        entry.warn("policy", f"neither server_certificate nor trust_folder, and {folder} is not there: no server is "
+                   f"trusted and none will be connected; one of the two, or cpc certs make --pki {folder}")
 
 
 def _check_there(entry: Entry, tag: str, path: Path | None) -> None:
@@ -150,6 +184,13 @@ def _open_to_all(path: Path) -> bool:
 def _check_user(entry: Entry, security: Security) -> None:
     if entry.texts.get("password") and not entry.texts.get("username"):
         entry.fault("password", "password without username; both, or neither for an anonymous session")
+    certificate, key = security.user_certificate, security.user_private_key
+    if certificate and not key:
+        entry.fault("user_certificate", "user_certificate without user_private_key; both")
+    elif key and not certificate:
+        entry.fault("user_private_key", "user_private_key without user_certificate; both")
+    if certificate and security.username:
+        entry.fault("user_certificate", "user_certificate and username stand both; one user")
     if security.username and security.policy == "SecurityPolicyNone":
         entry.warn("username", "a user over SecurityPolicyNone: the password may go in plain text; "
                    "SecurityPolicyBasic256Sha256 or newer")

@@ -141,6 +141,8 @@ def _opcua_server(root: etree._Element, server: OpcUaServer) -> None:
     _some(element, "retry_interval", server.retry_interval, 30.0)
     _some(element, "chunk", server.chunk, 1000)
     _file(element, "trust_folder", server.trust_folder)
+    for tag in ("waive_host_name", "waive_dates", "waive_revocation_list", "allow_unencrypted_password"):
+        _some(element, tag, str(getattr(server, tag)).lower(), "false")
     source = server.password.source if server.password else ""
     if source.startswith("file:"):
         _file(element, "password_file", Path(source[len("file:") :]))
@@ -155,6 +157,8 @@ def _security(parent: etree._Element, server: OpcUaServer) -> None:
     _file(element, "client_certificate", server.client_certificate)
     _file(element, "client_private_key", server.client_private_key)
     _some(element, "username", escape(server.username), "")
+    _file(element, "user_certificate", server.user_certificate)
+    _file(element, "user_private_key", server.user_private_key)
     if server.password and not server.password.source.startswith("file:"):
         _add(element, "password", server.password.source or escape(server.password.reveal()))
 

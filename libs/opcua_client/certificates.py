@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,6 +15,8 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from opcua_client.errors import Misconfigured
+from opcua_client.facts import split_chain
+from opcua_client.store import CERTIFICATE_SUFFIXES, KEY_SUFFIXES, listed, write_whole
 
 KEY_BITS = (2048, 3072, 4096)
 """RSA lengths that the current security policies take (Part 7: 2048 to 4096)."""
@@ -94,16 +96,11 @@ def save(identity: Identity, certificate: Path, private_key: Path) -> None:
     private_key.parent.mkdir(parents=True, exist_ok=True)
     pem = certificate.suffix.lower() == ".pem"
     encoding = serialization.Encoding.PEM if pem else serialization.Encoding.DER
-    certificate.write_bytes(identity.certificate.public_bytes(encoding))
     key = identity.key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    temporary = private_key.with_name(private_key.name + ".new")
-    temporary.unlink(missing_ok=True)
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, KEY_MODE)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(key)
-    temporary.replace(private_key)
+    write_whole(private_key, key, KEY_MODE)
+    write_whole(certificate, identity.certificate.public_bytes(encoding))
 
 
 def load_certificate(path: Path) -> x509.Certificate:
@@ -148,22 +145,42 @@ def load_identity(certificate: Path, private_key: Path) -> Identity:
     return identity
 
 
+def own_identity(pki: Path) -> Identity:
+    """Our own pair in a folder of certificates: of those in own/certs whose key lies in own/private the latest one.
+
+    Misconfigured where there is none.
+    """
+    keys: dict[bytes, rsa.RSAPrivateKey] = {}
+    for path in listed(pki / "own" / "private", KEY_SUFFIXES):
+        with suppress(Misconfigured):
+            key = load_private_key(path)
+            keys[_public(key.public_key())] = key
+    pairs: list[Identity] = []
+    for path in listed(pki / "own" / "certs", CERTIFICATE_SUFFIXES):
+        with suppress(Misconfigured):
+            certificate = load_certificate(path)
+            found = keys.get(_public(certificate.public_key()))
+            if found is not None:
+                pairs.append(Identity(certificate=certificate, key=found))
+    if not pairs:
+        raise Misconfigured("client certificate", f"no certificate with its key in {pki / 'own'}",
+                            f"cpc certs make --pki {pki}, or name client_certificate and client_private_key")
+    return max(pairs, key=lambda pair: pair.certificate.not_valid_before_utc)
+
+
+def _public(key: object) -> bytes:
+    """A public key in the form that is compared; empty for one of a kind that we do not use."""
+    if not isinstance(key, rsa.RSAPublicKey):
+        return b""
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
 def first_certificate(data: bytes) -> bytes:
     """The first certificate of a chain in one DER blob, as servers send it (Part 6, clause 6.2.6).
 
     ValueError where the blob does not begin with a whole DER sequence.
     """
-    if len(data) < 2 or data[0] != 0x30:
-        raise ValueError("no DER sequence")
-    length, at = data[1], 2
-    if length & 0x80:
-        octets = length & 0x7F
-        if not 1 <= octets <= 4 or len(data) < 2 + octets:
-            raise ValueError("no DER length")
-        length, at = int.from_bytes(data[2 : 2 + octets], "big"), 2 + octets
-    if at + length > len(data):
-        raise ValueError("the certificate is cut")
-    return data[: at + length]
+    return split_chain(data)[0]
 
 
 def der(certificate: x509.Certificate) -> bytes:

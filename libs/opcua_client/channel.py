@@ -167,7 +167,13 @@ class Channel:
 
     async def create_session(self) -> list[Endpoint]:
         """CreateSession; the library checks the server's signature, and that its certificate is the channel's."""
-        result = await _step("create session", self._client.create_session(), self._patience)
+        try:
+            result = await _step("create session", self._client.create_session(), self._patience)
+        except Malformed as error:
+            if not isinstance(error.__cause__, UaError):
+                raise
+            raise Untrusted("create session", f"the session is not what discovery said ({error.__cause__})",
+                            "somebody on the way may have changed it") from error
         return [_endpoint(description) for description in result.ServerEndpoints or ()]
 
     @property
@@ -175,11 +181,17 @@ class Channel:
         """The certificate that the server presented with the session, DER; empty on an open channel without one."""
         return self._client.security_policy.peer_certificate or b""
 
-    async def activate(self, token: Token, username: str = "", password: str = "") -> None:
-        """ActivateSession with exactly this token policy."""
+    async def activate(self, token: Token, policy: str, username: str = "", password: str = "",
+                       user: Identity | None = None) -> None:
+        """ActivateSession with exactly this token; `policy` (URI) encrypts the password, or signs for the `user`.
+
+        The library takes a token without a policy of its own for one whose password goes readable, so it is told.
+        """
         kind = ua.UserTokenType(token.kind)
-        self._client._policy_ids = [ua.UserTokenPolicy(token.policy_id, kind, SecurityPolicyUri=token.policy or None)]
-        await _step("activate session", self._client.activate_session(username or None, password or None),
+        self._client._policy_ids = [ua.UserTokenPolicy(token.policy_id, kind, SecurityPolicyUri=policy)]
+        self._client.user_private_key = user.key if user is not None else None
+        certificate = user.certificate if user is not None else None
+        await _step("activate session", self._client.activate_session(username or None, password or None, certificate),
                     self._patience)
         self._token = nodeid_to_binary(self._client.uaclient.session.authentication_token)
 
@@ -322,4 +334,5 @@ def _endpoint(description: Any) -> Endpoint:
         url=str(description.EndpointUrl or ""), policy=str(description.SecurityPolicyUri or POLICY_URI + NONE),
         mode=int(description.SecurityMode), certificate=bytes(description.ServerCertificate or b""),
         application_uri=str((description.Server and description.Server.ApplicationUri) or ""), tokens=tokens,
+        transport=str(description.TransportProfileUri or ""), level=int(description.SecurityLevel or 0),
     )

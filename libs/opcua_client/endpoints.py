@@ -25,8 +25,9 @@ POLICIES: dict[str, str] = {
 """Names in an endpoint file, and what follows the `#` in the policy's URI (Part 7, clause 6.6)."""
 MODES = {SecurityMode.NONE: 1, SecurityMode.SIGN: 2, SecurityMode.SIGN_AND_ENCRYPT: 3}
 """MessageSecurityMode (Part 4, clause 7.20)."""
-ANONYMOUS, USER_NAME = 0, 1
+ANONYMOUS, USER_NAME, CERTIFICATE = 0, 1, 2
 """UserTokenType (Part 4, clause 7.42)."""
+TRANSPORT = "http://opcfoundation.org/UA-Profile/Transport/uatcp-uasc-uabinary"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -51,14 +52,23 @@ class Endpoint:
     certificate: bytes
     application_uri: str
     tokens: tuple[Token, ...]
+    transport: str = ""
+    """TransportProfileUri."""
+    level: int = 0
+    """SecurityLevel: what the server itself thinks of it."""
 
-    def matches(self, other: Endpoint) -> bool:
-        """Whether a session's description promises what discovery promised (Part 4, clause 5.6.2.2).
+    @property
+    def is_binary(self) -> bool:
+        """Whether it speaks the binary protocol over TCP, the one that we speak (Part 7, UA-TCP UA-SC UA-Binary)."""
+        return self.url.startswith("opc.tcp:") and self.transport in ("", TRANSPORT)
 
-        The certificate is not compared here: servers may leave it out of a session's list, and the session's own is
+    def promise(self) -> tuple[object, ...]:
+        """What discovery and session must say alike (Part 4, clause 5.6.2.2).
+
+        The certificate is not among it: servers may leave it out of a session's list, and the session's own is
         compared with the channel's. URLs may differ behind address translation.
         """
-        return (self.policy, self.mode, set(self.tokens)) == (other.policy, other.mode, set(other.tokens))
+        return (self.policy, self.mode, self.level, frozenset(self.tokens))
 
 
 def address(url: str) -> tuple[str, int, str]:
@@ -72,6 +82,12 @@ def address(url: str) -> tuple[str, int, str]:
         raise Misconfigured("server_app_uri", f"{url!r} is no opc.tcp URL", URL_FORM)
     shown = f"[{host}]" if ":" in host else host
     return host, port, f"opc.tcp://{shown}:{port}{parts.path}"
+
+
+def same_promises(discovered: Iterable[Endpoint], promised: Iterable[Endpoint]) -> bool:
+    """Whether a session's list of endpoints is that of discovery, which anybody on the way could have changed."""
+    first, second = ({e.promise() for e in offers if e.is_binary} for offers in (discovered, promised))
+    return first == second
 
 
 def policy_uri(server: OpcUaServer) -> str:
@@ -92,7 +108,7 @@ def choose(server: OpcUaServer, offered: Iterable[Endpoint]) -> tuple[Endpoint, 
     Nothing weaker and nothing stronger is taken instead: what the file says was decided by a person.
     """
     wanted, mode = policy_uri(server), MODES[server.security_mode]
-    offers = [e for e in offered if e.url.startswith("opc.tcp:")]
+    offers = [e for e in offered if e.is_binary]
     matching = [e for e in offers if (e.policy, e.mode) == (wanted, mode)]
     if not matching:
         have = sorted({f"{e.policy.rpartition('#')[2]}/{_mode_name(e.mode)}" for e in offers}) or ["nothing"]
@@ -103,14 +119,28 @@ def choose(server: OpcUaServer, offered: Iterable[Endpoint]) -> tuple[Endpoint, 
         token = _token(server, endpoint)
         if token is not None:
             return endpoint, token
-    kind = "user name and password" if server.username else "anonymous users"
-    raise Untrusted("endpoints", f"the endpoint does not take {kind} in a way that keeps the password secret"
-                    if server.username else f"the endpoint does not take {kind}",
-                    "change the server's user tokens, or the user in the file")
+    raise Untrusted("endpoints", f"the endpoint does not take {_user(server)}", _user_advice(server, matching))
+
+
+def _user(server: OpcUaServer) -> str:
+    if server.user_certificate is not None:
+        return "a user's certificate in a way that proves the key"
+    if server.username:
+        return "user name and password in a way that keeps the password secret"
+    return "anonymous users"
+
+
+def _user_advice(server: OpcUaServer, matching: Iterable[Endpoint]) -> str:
+    if server.username and any(t.kind == USER_NAME and not encrypts(t, e) for e in matching for t in e.tokens):
+        return "have the server encrypt it, take SignAndEncrypt, or say allow_unencrypted_password in the entry"
+    return "change the server's user tokens, or the user in the file"
 
 
 def _token(server: OpcUaServer, endpoint: Endpoint) -> Token | None:
     """The token policy for the file's user: one that encrypts the password before one that leaves it to the channel."""
+    if server.user_certificate is not None:
+        return next((t for t in endpoint.tokens if t.kind == CERTIFICATE and encrypts(t, endpoint)
+                     and _allowed(server, t, endpoint)), None)
     if not server.username:
         return next((t for t in endpoint.tokens if t.kind == ANONYMOUS), None)
     named = [t for t in endpoint.tokens if t.kind == USER_NAME]
@@ -123,18 +153,23 @@ def _token(server: OpcUaServer, endpoint: Endpoint) -> Token | None:
     return None
 
 
+def secret_policy(token: Token, endpoint: Endpoint) -> str:
+    """URI of the policy that governs the token's secret: its own, else the endpoint's (Part 4, clause 7.42)."""
+    return token.policy or endpoint.policy
+
+
 def token_policy(token: Token, endpoint: Endpoint) -> str:
-    """Short name of the policy that governs the token's secret."""
-    return (token.policy or endpoint.policy).rpartition("#")[2]
+    """Short name of that policy."""
+    return secret_policy(token, endpoint).rpartition("#")[2]
 
 
 def encrypts(token: Token, endpoint: Endpoint) -> bool:
-    """Whether the password itself is encrypted with the server's key."""
+    """Whether the secret itself is secured: a password encrypted, a user's key proved by a signature."""
     return token_policy(token, endpoint) != NONE
 
 
 def _allowed(server: OpcUaServer, token: Token, endpoint: Endpoint) -> bool:
-    """A deprecated or unknown policy for the password only where the file names it."""
+    """A deprecated policy for the secret only where the file names it, an unknown one never."""
     short = token_policy(token, endpoint)
     if short not in POLICIES.values():
         return False
@@ -142,8 +177,8 @@ def _allowed(server: OpcUaServer, token: Token, endpoint: Endpoint) -> bool:
 
 
 def sends_plain(server: OpcUaServer) -> bool:
-    """Whether the file itself chose an open channel, and so a password that can be read on the way."""
-    return server.security_policy == "SecurityPolicyNone"
+    """Whether the file itself chose a password that can be read on the way, by name or by an open channel."""
+    return server.allow_unencrypted_password or server.security_policy == "SecurityPolicyNone"
 
 
 def _mode_name(mode: int) -> str:

@@ -32,15 +32,18 @@ class OpcUaClientManager:
 
     service = "opcua"
 
-    def __init__(self, xml_config_path: Paths, xsd_path: str | Path | None = None, *, interval: float = 1.0) -> None:
+    def __init__(self, xml_config_path: Paths, xsd_path: str | Path | None = None, *, interval: float = 1.0,
+                 pki: Path | None = None) -> None:
         """`xml_config_path`: one endpoint file or several; `xsd_path` None = the shipped schema.
 
         `interval` (s) is the scan class that points without one show; `periodic_read` says how often they are polled.
+        `pki` is the folder of certificates for servers that name none, None = the folder pki beside their file.
         """
         paths = [xml_config_path] if isinstance(xml_config_path, (str, Path)) else xml_config_path
         self._files = [Path(path) for path in paths]
         self._xsd = Path(xsd_path) if xsd_path is not None else None
         self._interval = interval
+        self._pki = pki
         self._servers: tuple[OpcUaServer, ...] = ()
         self._points: tuple[Point, ...] = ()
         self._pollers: list[ServerPoller] = []
@@ -58,7 +61,7 @@ class OpcUaClientManager:
 
     def parse_clients(self) -> tuple[OpcUaServer, ...]:
         """Read and check the files; ConfigError (endpoint_config) with every fault where they can't be used."""
-        self._take(load_opcua(self._files, self._xsd))
+        self._take(load_opcua(self._files, self._xsd, self._pki))
         return self._servers
 
     def _take(self, servers: tuple[OpcUaServer, ...]) -> None:

@@ -6,11 +6,22 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
-from endpoint_config import OpcUaServer
+from endpoint_config import OpcUaServer, SecurityMode
 
-from opcua_client.certificates import Identity, application_uris, load_certificate, load_identity
+from opcua_client.certificates import Identity, application_uris, load_certificate, load_identity, own_identity
 from opcua_client.channel import Channel
-from opcua_client.endpoints import NONE, Endpoint, Token, address, choose, encrypts, policy_uri, sends_plain
+from opcua_client.endpoints import (
+    MODES,
+    NONE,
+    Endpoint,
+    Token,
+    address,
+    choose,
+    encrypts,
+    policy_uri,
+    same_promises,
+    secret_policy,
+)
 from opcua_client.errors import Misconfigured, Untrusted
 from opcua_client.learning import Learner
 from opcua_client.structures import Types
@@ -55,11 +66,15 @@ async def open_session(server: OpcUaServer, *, connect_timeout: float, patience:
     channel = Channel(url, connect_timeout=connect_timeout, patience=patience)
     try:
         await channel.open(NONE, 1, application_uri=_application_uri(server, identity))
-        endpoint, token = choose(server, await channel.endpoints())
+        discovered = await channel.endpoints()
+        endpoint, token = choose(server, discovered)
         if secured:
             await channel.close(CLOSE_SECONDS)
             channel = Channel(url, connect_timeout=connect_timeout, patience=patience)
             await _secure(channel, server, endpoint, identity)
+        if not same_promises(discovered, await channel.create_session()):
+            raise Untrusted("create session", "the session's endpoints are not those of discovery",
+                            "somebody on the way may have changed them")
         return await _activate(channel, server, endpoint, token)
     except BaseException:
         channel.abort()
@@ -67,10 +82,19 @@ async def open_session(server: OpcUaServer, *, connect_timeout: float, patience:
 
 
 def _identity(server: OpcUaServer) -> Identity:
-    if server.client_certificate is None or server.client_private_key is None:
+    """The pair that the entry names, else the one in its folder of certificates."""
+    if server.client_certificate is not None and server.client_private_key is not None:
+        return load_identity(server.client_certificate, server.client_private_key)
+    if server.client_certificate is not None or server.client_private_key is not None or server.pki is None:
         raise Misconfigured("client certificate", f"{server.security_policy} needs client_certificate and "
                             "client_private_key", "name both in the security element")
-    return load_identity(server.client_certificate, server.client_private_key)
+    return own_identity(server.pki)
+
+
+def _user(server: OpcUaServer) -> Identity | None:
+    if server.user_certificate is None or server.user_private_key is None:
+        return None
+    return load_identity(server.user_certificate, server.user_private_key)
 
 
 def _application_uri(server: OpcUaServer, identity: Identity | None) -> str:
@@ -87,16 +111,15 @@ async def _secure(channel: Channel, server: OpcUaServer, endpoint: Endpoint, ide
 
 
 async def _activate(channel: Channel, server: OpcUaServer, endpoint: Endpoint, token: Token) -> Session:
-    promised = await channel.create_session()
-    if not any(endpoint.matches(other) for other in promised):
-        raise Untrusted("create session", "the session's endpoints are not those of discovery",
-                        "somebody on the way may have changed them")
-    if server.server_certificate is not None and endpoint.policy.endswith("#" + NONE):
+    open_channel = endpoint.policy.endswith("#" + NONE)
+    secret = encrypts(token, endpoint) and (server.password is not None or server.user_certificate is not None)
+    if open_channel and (server.server_certificate is not None or (secret and server.trust_folder is not None)):
         check_server_certificate(server, replace(endpoint, certificate=channel.server_certificate))
     password = server.password.reveal() if server.password is not None else ""
-    if password and sends_plain(server) and not encrypts(token, endpoint):
-        _log.warning("%s: the password travels readable, because the file says SecurityPolicyNone", server.alias)
-    await channel.activate(token, server.username, password)
+    if password and not encrypts(token, endpoint) and endpoint.mode != MODES[SecurityMode.SIGN_AND_ENCRYPT]:
+        _log.warning("%s: the password travels readable, because the entry says %s", server.alias,
+                     "SecurityPolicyNone" if open_channel else "allow_unencrypted_password")
+    await channel.activate(token, secret_policy(token, endpoint), server.username, password, _user(server))
     try:
         namespaces, limit = await channel.read_now([NAMESPACE_ARRAY, MAX_NODES_PER_READ])
     except BaseException:

@@ -1,33 +1,31 @@
 """Whom we trust: the decision about a server's certificate, which the library would leave out.
 
-A certificate that the server's entry names is trusted for that server alone. Else it must stand in the trust folder.
-Without either there is no secured connection: what can't be decided is refused (OPC UA Part 4, clause 6.1.3).
+A certificate that the server's entry names is trusted for that server alone. Else it, or a CA in its chain, must stand
+in the trust folder. Without either there is no secured connection: what can't be decided is refused (OPC UA Part 4,
+clause 6.1.3). What was refused is kept for a person to look at.
 """
 
 from __future__ import annotations
 
+import logging
+import shlex
 from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography import x509
-from cryptography.hazmat.primitives.asymmetric import rsa
 from endpoint_config import OpcUaServer
+from process_image.quality import quality_name
 
-from opcua_client.certificates import application_uris, der, first_certificate, load_certificate, thumbprint
-from opcua_client.endpoints import Endpoint
-from opcua_client.errors import Misconfigured, Untrusted
-from opcua_client.qualities import (
-    BAD_CERTIFICATE_INVALID,
-    BAD_CERTIFICATE_TIME_INVALID,
-    BAD_CERTIFICATE_UNTRUSTED,
-    BAD_CERTIFICATE_URI_INVALID,
-)
+from opcua_client.certificates import der, load_certificate
+from opcua_client.endpoints import POLICIES, Endpoint, address
+from opcua_client.errors import Untrusted
+from opcua_client.facts import Facts, shown
+from opcua_client.qualities import BAD_CERTIFICATE_INVALID, BAD_CERTIFICATE_UNTRUSTED
+from opcua_client.store import Store, read_store, reject, sent_chain
+from opcua_client.validation import Problem, Rules, problems
 
-SHORTEST_KEY = 2048
-"""Bits of RSA (Part 7, the policies of 2017 and later)."""
-SHORTEST_DEPRECATED_KEY = 1024
-"""Bits of RSA that Basic128Rsa15 and Basic256 take."""
-SUFFIXES = frozenset([".der", ".pem", ".crt", ".cer"])
+OPERATION = "server certificate"
+_log = logging.getLogger("opcua_client")
 
 
 def check_server_certificate(
@@ -36,77 +34,61 @@ def check_server_certificate(
     """The certificate that a server offers, if it is to be trusted; Untrusted with the reason if not.
 
     The offered certificate is DER, perhaps a chain. Files are read again at each call. Misconfigured where the entry
-    names a certificate that can't be read.
+    names a certificate that can't be read, or where the trust folder is not there.
     """
-    operation = "server certificate"
     try:
-        blob = first_certificate(endpoint.certificate)
-        certificate = x509.load_der_x509_certificate(blob)
+        sent = sent_chain(endpoint.certificate)
     except ValueError as error:
-        raise Untrusted(operation, "the server offers none that can be read", "look into the server's configuration",
-                        quality=BAD_CERTIFICATE_INVALID) from error
-    if server.server_certificate is not None:
-        if der(load_certificate(server.server_certificate)) != blob:
-            raise Untrusted(operation, f"{thumbprint(certificate)} is not the one in {server.server_certificate}",
-                            "if the server has got a new one, put it into that file",
-                            quality=BAD_CERTIFICATE_UNTRUSTED)
-    else:
-        _look_up(server, certificate, blob)
-        _check_uri(endpoint, certificate)
-    _check_key(server, certificate)
-    _check_dates(certificate, now or datetime.now(UTC))
-    return certificate
+        raise Untrusted(OPERATION, f"the server offers none that can be read ({shown(str(error))})",
+                        "look into the server's configuration", quality=BAD_CERTIFICATE_INVALID) from error
+    pinned = server.server_certificate is not None
+    _check_pinned(server, sent[0], endpoint)
+    store = _store(server, pinned=pinned)
+    rules = Rules(policy=POLICIES.get(server.security_policy, ""), host=address(server.url)[0],
+                  application_uri=endpoint.application_uri, now=now or datetime.now(UTC), pinned=pinned)
+    found = list(problems(sent, store, rules))
+    waived = {problem.waiver for problem in found if problem.waiver and getattr(server, problem.waiver)}
+    for problem in found:
+        if problem.waiver in waived:
+            _log.warning("%s: %s: %s: %s, and %s waives that", server.alias, OPERATION, quality_name(problem.quality),
+                         problem.what, problem.waiver)
+    left = [problem for problem in found if problem.waiver not in waived]
+    if left:
+        raise _refusal(server, endpoint, left)
+    return sent[0].certificate
 
 
-def _look_up(server: OpcUaServer, certificate: x509.Certificate, blob: bytes) -> None:
-    operation = "server certificate"
-    if server.trust_folder is None:
-        raise Untrusted(operation, "the entry names neither server_certificate nor trust_folder",
+def _store(server: OpcUaServer, *, pinned: bool) -> Store:
+    """The trust folder as it is now; a certificate that the entry names needs none."""
+    folder = server.pki
+    if folder is None:
+        if pinned:
+            return Store(folder=Path())
+        raise Untrusted(OPERATION, "the entry names neither server_certificate nor trust_folder",
                         "name the server's certificate, or a trust folder that holds it",
                         quality=BAD_CERTIFICATE_UNTRUSTED)
-    store = server.trust_folder / "trusted" / "certs"
-    if not store.is_dir():
-        raise Misconfigured(operation, f"the trust folder {store} is not there", "make it, and put certificates in",
-                            quality=BAD_CERTIFICATE_UNTRUSTED)
-    if blob not in _trusted(store):
-        raise Untrusted(operation, f"{thumbprint(certificate)} ({certificate.subject.rfc4514_string()}) is not "
-                        f"in {store}", "check it, and put it there if it is the right one",
-                        quality=BAD_CERTIFICATE_UNTRUSTED)
+    if pinned and not (folder / "trusted" / "certs").is_dir():
+        return Store(folder=folder)
+    return read_store(folder)
 
 
-def _trusted(store: Path) -> set[bytes]:
-    """Every certificate in a folder that can be read; one that can't trusts nobody."""
-    found: set[bytes] = set()
-    for path in sorted(store.iterdir()):
-        if path.suffix.lower() in SUFFIXES:
-            try:
-                found.add(der(load_certificate(path)))
-            except Misconfigured:
-                continue
-    return found
+def _check_pinned(server: OpcUaServer, offered: Facts, endpoint: Endpoint) -> None:
+    """The certificate that the entry names is trusted, and no other."""
+    if server.server_certificate is None or der(load_certificate(server.server_certificate)) == offered.der:
+        return
+    raise _refusal(server, endpoint, [Problem(
+        quality=BAD_CERTIFICATE_UNTRUSTED, what=f"{offered} is not the one in {server.server_certificate}",
+        advice="if the server has got a new one, put it into that file")])
 
 
-def _check_uri(endpoint: Endpoint, certificate: x509.Certificate) -> None:
-    """A folder trusts many servers: the certificate must be this application's own (Part 4, clause 6.1.3)."""
-    uris = application_uris(certificate)
-    if endpoint.application_uri not in uris:
-        raise Untrusted("server certificate", f"it is for {', '.join(uris) or 'no application'}, the server calls "
-                        f"itself {endpoint.application_uri or 'nothing'}", "give the server its own certificate",
-                        quality=BAD_CERTIFICATE_URI_INVALID)
-
-
-def _check_key(server: OpcUaServer, certificate: x509.Certificate) -> None:
-    key = certificate.public_key()
-    old = server.security_policy in ("SecurityPolicyBasic128Rsa15", "SecurityPolicyBasic256")
-    shortest = SHORTEST_DEPRECATED_KEY if old else SHORTEST_KEY
-    if not isinstance(key, rsa.RSAPublicKey) or key.key_size < shortest:
-        raise Untrusted("server certificate", f"its key is no RSA key of at least {shortest} bits",
-                        "give the server a new certificate", quality=BAD_CERTIFICATE_INVALID)
-
-
-def _check_dates(certificate: x509.Certificate, now: datetime) -> None:
-    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
-    if not begin <= now <= end:
-        what = f"expired on {end:%Y-%m-%d}" if now > end else f"is not valid before {begin:%Y-%m-%d %H:%M} UTC"
-        raise Untrusted("server certificate", f"{thumbprint(certificate)} {what}",
-                        "renew it, and check the clocks of both sides", quality=BAD_CERTIFICATE_TIME_INVALID)
+def _refusal(server: OpcUaServer, endpoint: Endpoint, found: list[Problem]) -> Untrusted:
+    """The first problem as error, the others named; the certificate is kept with it."""
+    first, *others = found
+    also = "".join(f"; also {quality_name(problem.quality)}" for problem in others[:3])
+    advice = first.advice
+    if server.pki is not None:
+        reject(server.pki, endpoint.certificate, server=server.alias, url=server.url,
+               why="; ".join(f"{quality_name(problem.quality)}: {problem.what}" for problem in found))
+        if "cpc certs" in advice:
+            advice += f" --pki {shlex.quote(str(server.pki))}"
+    return Untrusted(OPERATION, first.what + also, advice, quality=first.quality)

@@ -46,7 +46,7 @@ def other() -> Identity:
 @pytest.fixture
 def entry(tmp_path: Path) -> OpcUaServer:
     (tmp_path / "pki" / "trusted" / "certs").mkdir(parents=True)
-    return OpcUaServer(alias="A", url="opc.tcp://h:1", security_policy="SecurityPolicyBasic256Sha256",
+    return OpcUaServer(alias="A", url="opc.tcp://plc1:1", security_policy="SecurityPolicyBasic256Sha256",
                        security_mode=SecurityMode.SIGN, trust_folder=tmp_path / "pki")
 
 
@@ -172,7 +172,7 @@ def test_without_a_certificate_or_a_store_everything_is_refused(entry: OpcUaServ
 def test_dates_are_checked_whoever_named_the_certificate(
     entry: OpcUaServer, tmp_path: Path, days: int, word: str
 ) -> None:
-    identity = make_certificate(application_uri=URI, server=True, days=300,
+    identity = make_certificate(application_uri=URI, hosts=["plc1"], server=True, days=300,
                                 not_before=datetime.now(UTC) + timedelta(days=days))
     save(identity, tmp_path / "s.der", tmp_path / "s.key")
     store(entry, identity, "s.der")
@@ -186,7 +186,9 @@ def test_a_weak_key_is_refused_unless_the_file_names_a_policy_of_its_time(entry:
     key = rsa.generate_private_key(public_exponent=65537, key_size=1024)
     name = x509.Name([])
     now = datetime.now(UTC)
-    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now, now + timedelta(days=1))
+    uri = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(URI)])
+    builder = x509.CertificateBuilder(name, name, key.public_key(), 1, now - timedelta(days=1), now + timedelta(days=1))
+    builder = builder.add_extension(uri, critical=False)
     path = tmp_path / "weak.der"
     path.write_bytes(der(builder.sign(key, hashes.SHA256())))
     pinned = replace(entry, server_certificate=path)

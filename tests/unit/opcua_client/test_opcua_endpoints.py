@@ -6,7 +6,17 @@ from dataclasses import replace
 
 import pytest
 from endpoint_config.models import OpcUaServer, Secret, SecurityMode
-from opcua_client.endpoints import ANONYMOUS, POLICY_URI, USER_NAME, Endpoint, Token, address, choose, policy_uri
+from opcua_client.endpoints import (
+    ANONYMOUS,
+    POLICY_URI,
+    USER_NAME,
+    Endpoint,
+    Token,
+    address,
+    choose,
+    policy_uri,
+    same_promises,
+)
 from opcua_client.errors import Misconfigured, Untrusted
 
 NONE, BASIC, OLD = POLICY_URI + "None", POLICY_URI + "Basic256Sha256", POLICY_URI + "Basic128Rsa15"
@@ -112,7 +122,10 @@ def test_policy_and_mode_that_do_not_go_together_are_refused(policy: str, mode: 
 
 def test_descriptions_match_by_security_and_not_by_address() -> None:
     one = endpoint(BASIC, 3, token(name="a"), token(USER_NAME, name="b"))
-    assert one.matches(replace(one, url="opc.tcp://elsewhere:1", tokens=one.tokens[::-1]))
-    assert not one.matches(replace(one, tokens=one.tokens[:1]))
-    assert not one.matches(replace(one, mode=2))
-    assert one.matches(replace(one, certificate=b""))
+    other = endpoint()
+    assert same_promises([one, other], [other, replace(one, url="opc.tcp://elsewhere:1", tokens=one.tokens[::-1])])
+    assert same_promises([one], [replace(one, certificate=b"")])
+    assert same_promises([one], [one, replace(one, url="https://other:1", transport="https", mode=1)])
+    for changed in (replace(one, tokens=one.tokens[:1]), replace(one, mode=2), replace(one, level=7)):
+        assert not same_promises([one], [changed])
+    assert not same_promises([one, other], [one])

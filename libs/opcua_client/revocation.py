@@ -1,0 +1,77 @@
+"""Whether a CA has taken a certificate back, by its signed revocation lists (RFC 5280, clause 6.3; no network)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.x509.oid import ExtensionOID
+
+from opcua_client.facts import UNREADABLE, Facts
+from opcua_client.store import FoundList
+
+_HARMLESS = frozenset([ExtensionOID.AUTHORITY_KEY_IDENTIFIER, ExtensionOID.CRL_NUMBER])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Verdict:
+    """What the lists say of one certificate."""
+
+    revoked: bool
+    known: bool
+    """Whether there is a list that can be relied on."""
+    why: str = ""
+    """Why there is none, or since when it is revoked."""
+
+
+def look_up(certificate: Facts, issuer: Facts, lists: Iterable[FoundList], now: datetime) -> Verdict:
+    """Look for a certificate in its issuer's lists.
+
+    A list counts when the issuer may sign lists and has signed this one, when it is of today, and when it is complete
+    (no delta, no part). One that has run out still revokes, but it does not clear anybody.
+    """
+    why, known = "there is no revocation list of it in trusted/crl or issuers/crl", False
+    for found in lists:
+        try:
+            if found.crl.issuer != issuer.subject:
+                continue
+            fault = _fault(found.crl, issuer)
+            if fault:
+                why = f"{found.path.name} {fault}"
+                continue
+            entry = found.crl.get_revoked_certificate_by_serial_number(certificate.serial)
+            if entry is not None:
+                return Verdict(revoked=True, known=True, why=f"since {entry.revocation_date_utc:%Y-%m-%d}")
+            late = _out_of_date(found.crl, now)
+        except UNREADABLE as error:
+            why = f"{found.path.name} can't be read ({type(error).__name__})"
+            continue
+        if late:
+            why = f"{found.path.name} {late}"
+        known = known or not late
+    return Verdict(revoked=False, known=known, why="" if known else why)
+
+
+def _fault(crl: x509.CertificateRevocationList, issuer: Facts) -> str:
+    """Why a list does not count at all, empty where it does."""
+    if issuer.uses is not None and "crl_sign" not in issuer.uses:
+        return f"counts for nothing: {issuer.name} may not sign lists"
+    if any(extension.critical and extension.oid not in _HARMLESS for extension in crl.extensions):
+        return "is a delta or a partial list; a complete one is needed"
+    try:
+        genuine = crl.is_signature_valid(issuer.certificate.public_key())  # type: ignore[arg-type]
+    except InvalidSignature:
+        genuine = False
+    return "" if genuine else f"is not signed by {issuer.name}"
+
+
+def _out_of_date(crl: x509.CertificateRevocationList, now: datetime) -> str:
+    end = crl.next_update_utc
+    if crl.last_update_utc > now:
+        return f"begins only on {crl.last_update_utc:%Y-%m-%d %H:%M} UTC"
+    if end is not None and end < now:
+        return f"ran out on {end:%Y-%m-%d}"
+    return ""
