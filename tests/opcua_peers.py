@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import math
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -83,6 +87,32 @@ def node_opcua(port: int, folder: Path, *arguments: str) -> peers.Peer:
     node = peers.require_node("node-opcua-server")
     command = [node, peers.NODE / "opcua_server.js", str(port), str(folder), *arguments]
     return peers.Peer(command, ready=r"^listening", timeout=60)
+
+
+def read_by_node(url: str, nodes: list[str]) -> list[dict[str, Any]]:
+    """What node-opcua's client reads."""
+    node = peers.require_node("node-opcua-client")
+    result = subprocess.run([node, peers.NODE / "opcua_read.js", url, *nodes], text=True, capture_output=True,
+                            check=False, timeout=60)
+    lines = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
+    assert len(lines) == len(nodes), result.stderr
+    return lines
+
+
+def same(ours: Any, theirs: dict[str, Any]) -> bool:
+    """Whether a value of ours is what the other client printed."""
+    kind, value = theirs["type"], theirs["value"]
+    if kind in ("Int64", "UInt64"):
+        return str(ours) == str(int(value) - 2**64 if kind == "Int64" and int(value) >= 2**63 else int(value))
+    if kind == "ByteString":
+        return bool(ours == bytes.fromhex(value))
+    if kind == "Guid":
+        return bool(ours == value.lower())
+    if kind == "DateTime":  # JavaScript keeps milliseconds
+        return abs(ours / 1e9 - datetime.fromisoformat(value).timestamp()) < 1.1e-3
+    if kind in ("Float", "Double"):
+        return bool(ours == value or (math.isnan(ours) and value is None))
+    return bool(ours == value)
 
 
 def typed_nodes() -> tuple[OpcUaNode, ...]:

@@ -24,7 +24,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 from opcua_client.certificates import Identity
-from opcua_client.encoding import VALUE_ATTRIBUTE, read_request
+from opcua_client.encoding import VALUE_ATTRIBUTE, read_request, request
 from opcua_client.endpoints import NONE, POLICY_URI, Endpoint, Token
 from opcua_client.errors import Malformed, OpcUaError, Refused, Unanswered, Unreachable, Untrusted
 from opcua_client.framing import LARGEST_CHUNK, BoundedProtocol
@@ -239,6 +239,11 @@ class Channel:
         """
         self._handle += 1
         return self.post(read_request(self._token, self._handle, int(timeout * 1e3), body))
+
+    def request(self, kind: int, body: bytes, timeout: float) -> Answer:
+        """Send the request of another service (encoding id in namespace 0, body behind the header); see `read`."""
+        self._handle += 1
+        return self.post(request(kind, self._token, self._handle, int(timeout * 1e3), body))
 
     def post(self, message: bytes) -> Answer:
         """Send one encoded service request; see `read`."""

@@ -5,24 +5,28 @@ from __future__ import annotations
 import asyncio
 import struct
 import threading
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
+from acquisition import WriteOutcome, WriteResult
 from endpoint_config import OpcUaNode, OpcUaServer, Secret, SecurityMode
 from process_image.quality import BAD_NODE_ID_UNKNOWN, quality_name
 
-from opcua_client.datatypes import Wire
+from opcua_client.datatypes import Wire, shown_id
 from opcua_client.decoding import Columns, Reader
-from opcua_client.encoding import EPOCH_TICKS, parse_node_id, read_body, read_value_id
-from opcua_client.errors import Unanswered, Unreachable
+from opcua_client.encoding import EPOCH_TICKS, NodeId, parse_node_id, read_body, read_value_id
+from opcua_client.errors import Unreachable
+from opcua_client.methods import call_method
 from opcua_client.plan import namespace_index, node_id_at
+from opcua_client.services import settled
 from opcua_client.session import Session, open_session
 from opcua_client.skipping import IS_ARRAY
 from opcua_client.values import text_of, widen
+from opcua_client.writing import Setting, write_node
 
 T = TypeVar("T")
 
@@ -101,22 +105,54 @@ class OpcUaClient:
         """
         return self._do(self._read(node_id))
 
-    async def _read(self, node: str | OpcUaNode) -> Reading:
+    def write_value(self, node_id: str | OpcUaNode, value: Any, *, verify: bool = True,
+                    tolerance: float = 0.0) -> WriteResult:
+        """Write one node, once, in the type that it has at the server, and read it back.
+
+        `value` may be a list for an array. The result says what became of it (acquisition.WriteOutcome): verified,
+        written, not-verified with what was read, refused (it does not fit), failed with the server's status, or
+        timed-out. OpcUaError means that nothing was sent because there is no connection, or the NodeId is none.
+        """
+        return self._do(self._write(node_id, value, verify=verify, tolerance=tolerance))
+
+    def call_method(self, object_id: str, method_id: str, *arguments: Any) -> list[Any]:
+        """Call a method of an object, once, with arguments in the types that it declares; its output arguments.
+
+        OpcUaError where they do not fit, and with the server's status where it refuses. Nothing is repeated: after
+        Unanswered it is not known whether the method ran.
+        """
+        return self._do(self._call(object_id, method_id, arguments))
+
+    async def _write(self, node: str | OpcUaNode, value: Any, *, verify: bool, tolerance: float) -> WriteResult:
+        session = self._connected("write")
+        label = f"{self._server.alias}: write {node if isinstance(node, str) else shown_id(node)}"
+        wanted = _wanted(node, session)
+        if wanted is None:
+            return WriteResult(outcome=WriteOutcome.FAILED, quality=BAD_NODE_ID_UNKNOWN,
+                               message=f"{label}: the server has no such namespace; check NamespaceUri")
+        return await write_node(session.channel, Setting(
+            node=wanted, value=value, label=label, array=isinstance(value, (list, tuple)), verify=verify,
+            tolerance=tolerance, timeout=self._server.timeout,
+        ))
+
+    async def _call(self, object_id: str, method_id: str, arguments: Sequence[Any]) -> list[Any]:
+        session = self._connected("call")
+        return await call_method(session.channel, parse_node_id(object_id), parse_node_id(method_id), arguments,
+                                 self._server.timeout)
+
+    def _connected(self, operation: str) -> Session:
         if self._session is None:
-            raise Unreachable("read", "not connected", "call connect() first")
-        if isinstance(node, str):
-            wanted = parse_node_id(node)
-        else:
-            index = namespace_index(node, self._session.namespaces)
-            if index is None:
-                return Reading(value=None, quality=BAD_NODE_ID_UNKNOWN, source_time=0, datatype="Null")
-            wanted = node_id_at(node, index)
+            raise Unreachable(operation, "not connected", "call connect() first")
+        return self._session
+
+    async def _read(self, node: str | OpcUaNode) -> Reading:
+        session = self._connected("read")
+        wanted = _wanted(node, session)
+        if wanted is None:
+            return Reading(value=None, quality=BAD_NODE_ID_UNKNOWN, source_time=0, datatype="Null")
         body = read_body([read_value_id(wanted)])
-        answer = self._session.channel.read(body, self._server.timeout)
-        await asyncio.wait({answer}, timeout=self._server.timeout)
-        if not answer.done():
-            raise Unanswered("read", f"no answer within {self._server.timeout:g} s", "the server may be overloaded")
-        return reading(Reader(1).read(answer.result()))
+        sent = session.channel.read(body, self._server.timeout)
+        return reading(Reader(1).read(await settled(sent, self._server.timeout, "read")))
 
     def _do(self, work: Coroutine[Any, Any, T]) -> T:
         if self._loop is None:
@@ -147,6 +183,14 @@ class OpcUaClient:
                  trace: TracebackType | None) -> None:
         """Disconnect."""
         self.disconnect()
+
+
+def _wanted(node: str | OpcUaNode, session: Session) -> NodeId | None:
+    """A node's id at this server, None where the server does not have its namespace."""
+    if isinstance(node, str):
+        return parse_node_id(node)
+    index = namespace_index(node, session.namespaces)
+    return None if index is None else node_id_at(node, index)
 
 
 def _path(path: str | Path | None) -> Path | None:

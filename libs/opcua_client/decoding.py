@@ -40,7 +40,7 @@ from opcua_client.structures import Item, Types
 PADDING = 16
 """Zero bytes behind an answer: what is absent is gathered from there, and no 8-byte read runs over the end."""
 
-_READ_RESPONSE, _SERVICE_FAULT = 634, 397
+READ_RESPONSE, _SERVICE_FAULT = 634, 397
 
 
 def _places() -> dict[int, npt.NDArray[np.intp]]:
@@ -171,20 +171,23 @@ def _gather(layout: Layout, body: bytes, views: _Views) -> Columns:
                    picoseconds=picoseconds)
 
 
-def check_header(body: bytes) -> int:
-    """Check type and ResponseHeader (Part 4, clause 7.34), return where the results' count stands."""
+def check_header(body: bytes, expected: int = READ_RESPONSE, operation: str = "read") -> int:
+    """Check type and ResponseHeader (Part 4, clause 7.34), return where the rest begins.
+
+    `expected` is the response's encoding id, `operation` what errors call the service.
+    """
     try:
         kind, at = _type_id(body)
         (result,) = struct.unpack_from("<I", body, at + 12)
         if kind == _SERVICE_FAULT or result & 0x8000_0000:
-            raise Refused("read", result or 0x8000_0000)
-        if kind != _READ_RESPONSE:
-            raise Malformed(OPERATION, f"type {kind} instead of {_READ_RESPONSE}")
+            raise Refused(operation, result or 0x8000_0000)
+        if kind != expected:
+            raise Malformed(f"{operation} response", f"type {kind} instead of {expected}")
         at = skip_diagnostic(body, at + 16, 0)
         at = skip_array(body, at, skip_string, 4)
         return skip_extension(body, at, 0)
     except (IndexError, struct.error) as error:
-        raise Malformed(OPERATION, "ends within its header") from error
+        raise Malformed(f"{operation} response", "ends within its header") from error
 
 
 def _type_id(body: bytes) -> tuple[int, int]:

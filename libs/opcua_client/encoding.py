@@ -18,7 +18,8 @@ VALUE_ATTRIBUTE = 13
 TIMESTAMPS_BOTH = 2
 """TimestampsToReturn: the server's timestamp too, for values without a source time."""
 
-_READ_REQUEST_ID = b"\x01\x00\x77\x02"  # i=631, ReadRequest_Encoding_DefaultBinary
+_READ_REQUEST = 631
+"""Id of ReadRequest_Encoding_DefaultBinary in namespace 0."""
 _NO_AUDIT_ID = b"\xff\xff\xff\xff"
 _NO_EXTENSION = b"\x00\x00\x00"  # ExtensionObject with a null NodeId and no body
 _AFTER_ATTRIBUTE = b"\xff\xff\xff\xff" + b"\x00\x00\xff\xff\xff\xff"  # no index range, no data encoding
@@ -141,10 +142,15 @@ def read_body(nodes: Iterable[bytes]) -> bytes:
 
 
 def read_request(token: bytes, handle: int, timeout_ms: int, body: bytes) -> bytes:
-    """A whole ReadRequest: type, RequestHeader (Part 4, clause 7.33) with the session's token, then the ready body."""
+    """A whole ReadRequest with the ready body; see `request`."""
+    return request(_READ_REQUEST, token, handle, timeout_ms, body)
+
+
+def request(kind: int, token: bytes, handle: int, timeout_ms: int, body: bytes) -> bytes:
+    """A whole request: type (encoding id in namespace 0), RequestHeader (Part 4, clause 7.33) with the token, body."""
     return b"".join((
-        _READ_REQUEST_ID, token, struct.pack("<qII", now_ticks(), handle & 0xFFFF_FFFF, 0), _NO_AUDIT_ID,
-        struct.pack("<I", timeout_ms), _NO_EXTENSION, body,
+        struct.pack("<BBH", 1, 0, kind), token, struct.pack("<qII", now_ticks(), handle & 0xFFFF_FFFF, 0),
+        _NO_AUDIT_ID, struct.pack("<I", timeout_ms), _NO_EXTENSION, body,
     ))
 
 

@@ -5,12 +5,21 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from acquisition import HEARTBEAT_SECONDS, Health, Publisher, service_points, system_points
+from acquisition import (
+    HEARTBEAT_SECONDS,
+    Health,
+    Publisher,
+    WritablePoint,
+    WriteRequest,
+    WriteResult,
+    service_points,
+    system_points,
+)
 from endpoint_config import OpcUaNode, OpcUaServer, load_opcua
 from process_image import Point, Writer
 
@@ -19,6 +28,7 @@ from opcua_client.keeper import QUICK_PAUSE
 from opcua_client.poller import ServerPoller
 from opcua_client.schedule import stagger
 from opcua_client.session import CLOSE_SECONDS
+from opcua_client.write_desk import WriteDesk
 
 ATTEMPTS_PER_SECOND = 100
 """Connection attempts of all dead servers together, about."""
@@ -28,7 +38,7 @@ Paths = str | Path | Sequence[str | Path]
 
 
 class OpcUaClientManager:
-    """Polls OPC UA servers; a Producer (see acquisition.Producer) and the public face of this package."""
+    """Polls OPC UA servers and writes to them; a Producer and Writing (see acquisition), the face of this package."""
 
     service = "opcua"
 
@@ -47,6 +57,7 @@ class OpcUaClientManager:
         self._servers: tuple[OpcUaServer, ...] = ()
         self._points: tuple[Point, ...] = ()
         self._pollers: list[ServerPoller] = []
+        self._desk = WriteDesk(())
         self._stop = threading.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._wake = asyncio.Event()
@@ -66,6 +77,7 @@ class OpcUaClientManager:
 
     def _take(self, servers: tuple[OpcUaServer, ...]) -> None:
         self._servers = servers
+        self._desk = WriteDesk(servers)
         own = (
             point for server in servers
             for point in (*image_points(server, self._interval), *system_points(server.alias))
@@ -108,6 +120,7 @@ class OpcUaClientManager:
         self._pollers = self._make_pollers(interval, publisher)
         tasks = [asyncio.ensure_future(poller.run()) for poller in self._pollers]
         tasks.append(asyncio.ensure_future(self._publish(publisher)))
+        tasks.append(asyncio.ensure_future(self._desk.run(self._pollers)))
         stopped = asyncio.ensure_future(self._stopped())
         try:
             done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -145,6 +158,18 @@ class OpcUaClientManager:
         """End when `stop_clients` was called, from wherever; perhaps before the loop ran."""
         if not self._stop.is_set():
             await self._ended.wait()
+
+    def writable_points(self) -> tuple[WritablePoint, ...]:
+        """Every point that its file marks as writable."""
+        return self._desk.points
+
+    def submit_write(self, request: WriteRequest, done: Callable[[WriteResult], None]) -> None:
+        """Have a value written, in the node's own type, at most once; see acquisition.Writing.
+
+        Range and type are checked before anything is sent. `done` is called once, from the polling thread; at once and
+        from here where nothing is polled.
+        """
+        self._desk.submit(request, done)
 
     def health(self) -> Health:
         """How many servers answer now, and what a person should know."""

@@ -253,6 +253,69 @@ static void move(UA_Server *server, void *data) {
     }
 }
 
+/* Nodes that answer a write in their own way; what they hold is their own. */
+static UA_Double clamped = 10.0, ignored = 20.0;
+
+static UA_StatusCode read_own(UA_Server *server, const UA_NodeId *session, void *session_context, const UA_NodeId *node,
+                              void *context, UA_Boolean with_time, const UA_NumericRange *range, UA_DataValue *value) {
+    (void)server; (void)session; (void)session_context; (void)node; (void)with_time; (void)range;
+    value->hasValue = true;
+    return UA_Variant_setScalarCopy(&value->value, context, &UA_TYPES[UA_TYPES_DOUBLE]);
+}
+
+static UA_StatusCode write_own(UA_Server *server, const UA_NodeId *session, void *session_context,
+                               const UA_NodeId *node, void *context, const UA_NumericRange *range,
+                               const UA_DataValue *value) {
+    (void)server; (void)session; (void)session_context; (void)node; (void)range;
+    UA_Double wanted = *(UA_Double *)value->value.data;
+    if(context != &clamped) return UA_STATUSCODE_GOOD; /* says yes and does nothing */
+    if(wanted < -100.0) return UA_STATUSCODE_BADOUTOFRANGE;
+    clamped = wanted > 50.0 ? 50.0 : wanted;
+    return wanted > 50.0 ? UA_STATUSCODE_GOODCLAMPED : UA_STATUSCODE_GOOD;
+}
+
+static UA_StatusCode add_numbers(UA_Server *server, const UA_NodeId *session, void *session_context,
+                                 const UA_NodeId *method, void *method_context, const UA_NodeId *object,
+                                 void *object_context, size_t inputs, const UA_Variant *input, size_t outputs,
+                                 UA_Variant *output) {
+    (void)server; (void)session; (void)session_context; (void)method; (void)method_context; (void)object;
+    (void)object_context; (void)inputs; (void)outputs;
+    UA_Double sum = *(UA_Double *)input[0].data;
+    for(size_t i = 0; i < input[1].arrayLength; i++) sum += ((UA_Int16 *)input[1].data)[i];
+    if(sum > 1000.0) return UA_STATUSCODE_BADOUTOFRANGE;
+    return UA_Variant_setScalarCopy(output, &sum, &UA_TYPES[UA_TYPES_DOUBLE]);
+}
+
+static void add_answering(UA_Server *server) {
+    UA_DataSource source = {read_own, write_own};
+    UA_VariableAttributes attributes = UA_VariableAttributes_default;
+    attributes.dataType = UA_TYPES[UA_TYPES_DOUBLE].typeId;
+    attributes.accessLevel = UA_ACCESSLEVELMASK_READ | UA_ACCESSLEVELMASK_WRITE;
+    char *names[2] = {"Clamped", "Ignored"};
+    void *contexts[2] = {&clamped, &ignored};
+    for(int i = 0; i < 2; i++)
+        UA_Server_addDataSourceVariableNode(
+            server, UA_NODEID_STRING(plant, names[i]), UA_NODEID_NUMERIC(0, UA_NS0ID_OBJECTSFOLDER),
+            UA_NODEID_NUMERIC(0, UA_NS0ID_ORGANIZES), UA_QUALIFIEDNAME(plant, names[i]),
+            UA_NODEID_NUMERIC(0, UA_NS0ID_BASEDATAVARIABLETYPE), attributes, source, contexts[i], NULL);
+    UA_Argument in[2], out;
+    UA_Argument_init(&in[0]);
+    in[0].name = UA_STRING("first");
+    in[0].dataType = UA_TYPES[UA_TYPES_DOUBLE].typeId;
+    in[0].valueRank = UA_VALUERANK_SCALAR;
+    out = in[0];
+    out.name = UA_STRING("sum");
+    in[1] = in[0];
+    in[1].name = UA_STRING("others");
+    in[1].dataType = UA_TYPES[UA_TYPES_INT16].typeId;
+    in[1].valueRank = UA_VALUERANK_ONE_DIMENSION;
+    UA_MethodAttributes method = UA_MethodAttributes_default;
+    method.executable = method.userExecutable = true;
+    UA_Server_addMethodNode(server, UA_NODEID_STRING(plant, "Add"), UA_NODEID_NUMERIC(0, UA_NS0ID_OBJECTSFOLDER),
+                            UA_NODEID_NUMERIC(0, UA_NS0ID_HASCOMPONENT), UA_QUALIFIEDNAME(plant, "Add"), method,
+                            add_numbers, 2, in, 1, &out, NULL, NULL);
+}
+
 static UA_StatusCode configure(UA_ServerConfig *config, UA_UInt16 port, int argc, char **argv) {
     UA_ByteString certificate = load(argument(argc, argv, "certificate")), key = load(argument(argc, argv, "key"));
     UA_ByteString trusted = load(argument(argc, argv, "trust"));
@@ -311,6 +374,7 @@ int main(int argc, char **argv) {
                4408652, -20.0, 120.0);
     add_analog(server, "Coded", "", 4408652, 0.0, 1.0);
     add_oddities(server);
+    add_answering(server);
     if(argument(argc, argv, "moving"))
         UA_Server_addRepeatedCallback(server, move, NULL, atof(argument(argc, argv, "moving")), NULL);
     if(UA_Server_run_startup(server)) return 1;

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
-import math
-import subprocess
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 import opcua_peers as plant
 import peers
@@ -38,39 +34,13 @@ def node_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         yield port
 
 
-def read_by_node(url: str, nodes: list[str]) -> list[dict[str, Any]]:
-    """What node-opcua's client reads."""
-    node = peers.require_node("node-opcua-client")
-    result = subprocess.run([node, peers.NODE / "opcua_read.js", url, *nodes], text=True, capture_output=True,
-                            check=False, timeout=60)
-    lines = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
-    assert len(lines) == len(nodes), result.stderr
-    return lines
-
-
-def same(ours: Any, theirs: dict[str, Any]) -> bool:
-    """Whether a value of ours is what the other client printed."""
-    kind, value = theirs["type"], theirs["value"]
-    if kind in ("Int64", "UInt64"):
-        return str(ours) == str(int(value) - 2**64 if kind == "Int64" and int(value) >= 2**63 else int(value))
-    if kind == "ByteString":
-        return bool(ours == bytes.fromhex(value))
-    if kind == "Guid":
-        return bool(ours == value.lower())
-    if kind == "DateTime":  # JavaScript keeps milliseconds
-        return abs(ours / 1e9 - datetime.fromisoformat(value).timestamp()) < 1.1e-3
-    if kind in ("Float", "Double"):
-        return bool(ours == value or (math.isnan(ours) and value is None))
-    return bool(ours == value)
-
-
 @pytest.mark.parametrize("peer", ["open62541", "node-opcua"])
 def test_values_equal_those_of_an_independent_client(peer: str, request: pytest.FixtureRequest, shm_name: str) -> None:
     port = request.getfixturevalue("server" if peer == "open62541" else "node_server")
     with OpcUaClient(f"opc.tcp://127.0.0.1:{port}") as client:
         types = [t for t in plant.TYPES if client.read_value(plant.named(t)).datatype != "Null"]
     assert len(types) >= 16
-    theirs = read_by_node(f"opc.tcp://127.0.0.1:{port}", [f"ns=2;s={name}" for name in types])
+    theirs = plant.read_by_node(f"opc.tcp://127.0.0.1:{port}", [f"ns=2;s={name}" for name in types])
     nodes = [plant.named(t, t) for t in types]
     with plant.Running(shm_name, plant.entry(port, nodes)) as running:
         running.wait(lambda: (running["S/$requests"].value or 0) > 2)
@@ -78,7 +48,7 @@ def test_values_equal_those_of_an_independent_client(peer: str, request: pytest.
             sample = running[f"S/{name}"]
             assert sample.quality == other["status"], name
             if not other["status"] & 0x80000000:
-                assert same(sample.value, other), (name, sample, other)
+                assert plant.same(sample.value, other), (name, sample, other)
                 assert sample.source_time // 1_000_000 == round(
                     datetime.fromisoformat(other["source"]).timestamp() * 1e3), name
 
