@@ -23,12 +23,14 @@ from endpoint_config.values import escape
 
 SERVER_COLUMNS = (
     "serveralias", "ipaddr", "port", "unit_id", "server_interval", "timeout", "retries", "retry_interval", "delay",
-    "max_registers", "max_gap", "in_flight", "accept_unit_id", "accept_transaction_zero", "server_description",
+    "max_registers", "max_gap", "in_flight", "accept_unit_id", "accept_transaction_zero", "identify",
+    "server_description",
 )
 """Columns that say something of the server; `server_` tells two of them from an endpoint's."""
 POINT_COLUMNS = (
     "name", "function", "address", "quantity", "offset", "datatype", "order", "scale", "valueoffset", "scalefactor",
-    "unit", "minimum", "maximum", "invalid", "enum", "interval", "bits", "description",
+    "unit", "minimum", "maximum", "invalid", "enum", "interval", "bits",
+    "verify", "allow_rmw", "step", "max_step", "description",
 )
 """Columns of an endpoint, called as its elements."""
 COLUMNS = SERVER_COLUMNS + POINT_COLUMNS
@@ -98,6 +100,7 @@ def _server_cells(server: ModbusServer) -> dict[str, str]:
         "in_flight": _unless(1, server.in_flight),
         "accept_unit_id": "any" if server.accept_any_unit_id else "",
         "accept_transaction_zero": "true" if server.accept_transaction_zero else "",
+        "identify": "true" if server.identify else "",
         "server_description": server.description,
     }
 
@@ -122,6 +125,10 @@ def _point_cells(point: ModbusPoint) -> dict[str, str]:
         "enum": "; ".join(f"{value}={_protected(text)}" for value, text in point.enum),
         "interval": _number(point.interval),
         "bits": str(point.bits) if point.datatype is Datatype.BITFIELD else "",
+        "verify": "" if point.verify else "none",
+        "allow_rmw": "true" if point.allow_rmw else "",
+        "step": _number(point.step),
+        "max_step": _number(point.max_step),
         "description": point.description,
     }
 

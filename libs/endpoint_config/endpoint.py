@@ -191,7 +191,24 @@ class EndpointReader:
             "invalid_nan": nan,
             "enum": self._enum(layout),
             "interval": entry.interval(),
+            **self._writing(datatype),
         }
+
+    def _writing(self, datatype: Datatype) -> dict[str, Any]:
+        """What the elements say that concern writing alone."""
+        entry = self.entry
+        for tag in ("verify", "allow_rmw", "step", "max_step"):
+            if tag in self._texts and self.write is None:
+                entry.fault(tag, f"{tag} concerns writing, and {shown(self._texts['function'])} only reads; a write "
+                            "function, or leave it out")
+        step, most = entry.number("step"), entry.number("max_step")
+        for tag, value in (("step", step), ("max_step", most)):
+            if value is not None and (datatype in _NO_NUMBER or self.read.is_bits):
+                entry.fault(tag, f"{tag} does not fit {datatype}; leave it out")
+            elif value is not None and value <= 0:
+                entry.fault(tag, f"{tag} {shown(self._texts[tag])} is not above 0; a number above 0")
+        return {"verify": self._texts.get("verify") != "none", "allow_rmw": entry.flag("allow_rmw"), "step": step,
+                "max_step": most}
 
     def _idle(self, datatype: Datatype) -> list[str]:
         """Elements given that mean nothing for this type."""

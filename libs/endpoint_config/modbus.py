@@ -69,6 +69,7 @@ def _server(element: etree._Element, alias: str, report: Report, faulty: set[etr
         in_flight=entry.integer("in_flight", 1),
         accept_any_unit_id=entry.texts.get("accept_unit_id") == "any",
         accept_transaction_zero=entry.flag("accept_transaction_zero"),
+        identify=entry.flag("identify"),
         description=entry.texts.get("description", ""),
         file=report.file,
         line=entry.line(),

@@ -111,6 +111,14 @@ class ModbusPoint:
     """Texts of raw values."""
     interval: float | None = None
     """Scan class in seconds; None = the device's."""
+    verify: bool = True
+    """Whether a write is read back and compared; False for pulses and for points that can't be read."""
+    allow_rmw: bool = False
+    """Whether a part of a register may be written by reading, changing and writing the whole of it."""
+    step: float | None = None
+    """Values that are written must be multiples of it, counted from `minimum` (or 0); engineering units."""
+    max_step: float | None = None
+    """Largest change that one write may bring, engineering units; None = any."""
     description: str = ""
     line: int = 0
     """Line of the endpoint in its file."""
@@ -163,6 +171,8 @@ class ModbusServer:
     """Quirk: take an answer whatever unit id it carries."""
     accept_transaction_zero: bool = False
     """Quirk: take an answer with transaction id 0; only with in_flight 1."""
+    identify: bool = False
+    """Whether the device is asked what it is after connecting, shown as `$identity`."""
     description: str = ""
     points: tuple[ModbusPoint, ...] = ()
     """In file order, expanded: one for each value."""

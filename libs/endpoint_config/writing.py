@@ -84,6 +84,7 @@ def _modbus_server(root: etree._Element, server: ModbusServer) -> None:
     _some(element, "in_flight", server.in_flight, 1)
     _some(element, "accept_unit_id", "any" if server.accept_any_unit_id else "own", "own")
     _some(element, "accept_transaction_zero", "true" if server.accept_transaction_zero else "false", "false")
+    _some(element, "identify", "true" if server.identify else "false", "false")
     _some(element, "description", server.description, "")
 
 
@@ -113,6 +114,10 @@ def _endpoint(endpoints: etree._Element, point: ModbusPoint) -> None:
     _some(element, "interval", point.interval, None)
     if point.datatype is Datatype.BITFIELD:
         _add(element, "bits", point.bits)
+    _some(element, "verify", "readback" if point.verify else "none", "readback")
+    _some(element, "allow_rmw", "true" if point.allow_rmw else "false", "false")
+    _some(element, "step", point.step, None)
+    _some(element, "max_step", point.max_step, None)
 
 
 def _is_default_type(point: ModbusPoint) -> bool:

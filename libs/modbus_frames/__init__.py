@@ -5,6 +5,7 @@ from modbus_frames.errors import ExceptionCode, ExceptionResponse, FrameError, M
 from modbus_frames.mbap import HEADER_BYTES, MAX_ADU, MAX_PDU, Adu, Splitter, encode_adu
 from modbus_frames.pdu import (
     Request,
+    check_answer,
     check_write_response,
     data_bytes,
     exception_response,
@@ -53,6 +54,7 @@ __all__ = [
     "Splitter",
     "Unit",
     "answer",
+    "check_answer",
     "check_write_response",
     "crc16",
     "data_bytes",

@@ -133,8 +133,8 @@ def write_multiple_registers(address: int, data: bytes) -> bytes:
 # ---------------------------------------------------------------- client: answers in
 
 
-def _check_answer(pdu: bytes | memoryview, function: int) -> None:
-    """Refuse an answer to something else; raise the server's refusal."""
+def check_answer(pdu: bytes | memoryview, function: int) -> None:
+    """See that a PDU answers `function`; FrameError for one that does not, ExceptionResponse for a refusal."""
     if len(pdu) < 2:
         raise FrameError(f"answer of {len(pdu)} bytes to function {function}; at least 2 expected")
     if pdu[0] == function | 0x80:
@@ -151,7 +151,7 @@ def read_response_data(pdu: bytes | memoryview, function: int, count: int) -> me
     FrameError unless function, byte count and length are exactly those of the answer asked for; ExceptionResponse
     where the server refused. Filling bits of the last byte are not looked at: they carry no value.
     """
-    _check_answer(pdu, function)
+    check_answer(pdu, function)
     expected = data_bytes(function, count)
     if pdu[1] != expected or len(pdu) != 2 + expected:
         raise FrameError(
@@ -165,7 +165,7 @@ def check_write_response(pdu: bytes | memoryview, request: bytes) -> None:
 
     Functions 5 and 6 are answered by the request itself, 15 and 16 by its first five bytes (address and quantity).
     """
-    _check_answer(pdu, request[0])
+    check_answer(pdu, request[0])
     if bytes(pdu) != request[:5]:
         raise FrameError(f"write answered by {bytes(pdu[:8]).hex()}; {request[:5].hex()} expected")
 

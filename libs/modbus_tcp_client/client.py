@@ -8,22 +8,13 @@ import struct
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import overload
+from typing import NoReturn, overload
 
-import numpy as np
+from acquisition import Value
 from endpoint_config.models import ModbusPoint, ModbusServer
-from modbus_frames import (
-    pdu,
-    read_request,
-    unpack_bits,
-    write_multiple_coils,
-    write_multiple_registers,
-    write_single_coil,
-    write_single_register,
-)
-from process_image import RECORD
+from modbus_frames import pdu, read_request, unpack_bits
 
-from modbus_tcp_client.decode import DecodePlan
+from modbus_tcp_client.client_functions import Alone, Functions
 from modbus_tcp_client.errors import (
     ModbusConnectionError,
     ModbusExceptionError,
@@ -32,25 +23,17 @@ from modbus_tcp_client.errors import (
 )
 from modbus_tcp_client.exchange import Job
 from modbus_tcp_client.failure import OPERATIONS, Failure, from_system, malformed, timed_out
-from modbus_tcp_client.plan import plan
-from modbus_tcp_client.points import effective_datatype, image_type
+from modbus_tcp_client.points import effective_datatype
 from modbus_tcp_client.settling import settling_request
+from modbus_tcp_client.single import single
 from modbus_tcp_client.transport import Channel, way_to
 from modbus_tcp_client.url import server_from_url
 
-Value = bool | int | float | str | bytes | None
-BAD = 0x80000000
 RECEIVE_BYTES = 16384
 """A whole TLS record."""
 
 
-class _Owner:
-    """Nothing of a single client's answers waits to be decoded."""
-
-    unsettled = False
-
-
-class ModbusTCPClient:
+class ModbusTCPClient(Functions):
     """A synchronous Modbus client, over TCP unless made by `of` or `at`; not for several threads at once.
 
     Connects with the first question, or by `retry_connection`. Every failure is a ModbusError that names device,
@@ -131,32 +114,32 @@ class ModbusTCPClient:
     @overload
     def fc01_read_coil_status(self, address: int, count: int = 1) -> list[bool]: ...
     @overload
-    def fc01_read_coil_status(self, address: str) -> tuple[Value, str]: ...
-    def fc01_read_coil_status(self, address: int | str, count: int = 1) -> list[bool] | tuple[Value, str]:
+    def fc01_read_coil_status(self, address: str) -> tuple[Value | None, str]: ...
+    def fc01_read_coil_status(self, address: int | str, count: int = 1) -> list[bool] | tuple[Value | None, str]:
         """Read coils: `count` bits from `address` on, or an endpoint by name as (value, datatype)."""
         return self._bits(pdu.READ_COILS, address, count)
 
     @overload
     def fc02_read_discrete_inputs(self, address: int, count: int = 1) -> list[bool]: ...
     @overload
-    def fc02_read_discrete_inputs(self, address: str) -> tuple[Value, str]: ...
-    def fc02_read_discrete_inputs(self, address: int | str, count: int = 1) -> list[bool] | tuple[Value, str]:
+    def fc02_read_discrete_inputs(self, address: str) -> tuple[Value | None, str]: ...
+    def fc02_read_discrete_inputs(self, address: int | str, count: int = 1) -> list[bool] | tuple[Value | None, str]:
         """Read discrete inputs: `count` bits from `address` on, or an endpoint by name as (value, datatype)."""
         return self._bits(pdu.READ_DISCRETE_INPUTS, address, count)
 
     @overload
     def fc03_read_holding_registers(self, address: int, count: int = 1) -> list[int]: ...
     @overload
-    def fc03_read_holding_registers(self, address: str) -> tuple[Value, str]: ...
-    def fc03_read_holding_registers(self, address: int | str, count: int = 1) -> list[int] | tuple[Value, str]:
+    def fc03_read_holding_registers(self, address: str) -> tuple[Value | None, str]: ...
+    def fc03_read_holding_registers(self, address: int | str, count: int = 1) -> list[int] | tuple[Value | None, str]:
         """Read holding registers: `count` from `address` on, or an endpoint by name as (value, datatype)."""
         return self._registers(pdu.READ_HOLDING_REGISTERS, address, count)
 
     @overload
     def fc04_read_input_registers(self, address: int, count: int = 1) -> list[int]: ...
     @overload
-    def fc04_read_input_registers(self, address: str) -> tuple[Value, str]: ...
-    def fc04_read_input_registers(self, address: int | str, count: int = 1) -> list[int] | tuple[Value, str]:
+    def fc04_read_input_registers(self, address: str) -> tuple[Value | None, str]: ...
+    def fc04_read_input_registers(self, address: int | str, count: int = 1) -> list[int] | tuple[Value | None, str]:
         """Read input registers: `count` from `address` on, or an endpoint by name as (value, datatype)."""
         return self._registers(pdu.READ_INPUT_REGISTERS, address, count)
 
@@ -165,41 +148,20 @@ class ModbusTCPClient:
     read_03 = fc03_read_holding_registers
     read_04 = fc04_read_input_registers
 
-    # ------------------------------------------------------------ writing
-
-    def write_05(self, address: int, value: bool) -> None:
-        """Write a single coil; the device's echo is checked."""
-        self._ask(write_single_coil(address, bool(value)))
-
-    def write_06(self, address: int, value: int) -> None:
-        """Write a single register, 0 to 65535; the device's echo is checked."""
-        self._ask(write_single_register(address, value))
-
-    def write_0f(self, address: int, values: Sequence[bool]) -> None:
-        """Write 1 to 1968 coils from `address` on."""
-        self._ask(write_multiple_coils(address, values))
-
-    def write_10(self, address: int, values: Sequence[int]) -> None:
-        """Write 1 to 123 registers, each 0 to 65535, from `address` on."""
-        for value in values:
-            if not 0 <= value <= 0xFFFF:
-                raise ValueError(f"register value {value}; 0 to 65535 is allowed")
-        self._ask(write_multiple_registers(address, struct.pack(f">{len(values)}H", *values)))
-
     # ------------------------------------------------------------ inside
 
-    def _bits(self, function: int, address: int | str, count: int) -> list[bool] | tuple[Value, str]:
+    def _bits(self, function: int, address: int | str, count: int) -> list[bool] | tuple[Value | None, str]:
         if isinstance(address, str):
             return self._endpoint(function, address)
         return unpack_bits(self._ask(read_request(function, address, count)), count)
 
-    def _registers(self, function: int, address: int | str, count: int) -> list[int] | tuple[Value, str]:
+    def _registers(self, function: int, address: int | str, count: int) -> list[int] | tuple[Value | None, str]:
         if isinstance(address, str):
             return self._endpoint(function, address)
         data = self._ask(read_request(function, address, count))
         return list(struct.unpack(f">{count}H", data))
 
-    def _endpoint(self, function: int, name: str) -> tuple[Value, str]:
+    def _endpoint(self, function: int, name: str) -> tuple[Value | None, str]:
         """Read a configured endpoint; the value is None where the device says that it has none."""
         point = self._endpoints.get(name)
         if point is None:
@@ -207,38 +169,38 @@ class ModbusTCPClient:
         if point.read_function != function:
             right = OPERATIONS[point.read_function]
             raise ValueError(f"{self.serveralias}/{name}: is read by {right}, not by {OPERATIONS[function]}")
-        requests = plan([point])
-        decode = DecodePlan([point], requests)
-        row = np.zeros(decode.width, np.uint8)
-        for offset, request in zip(decode.offsets, requests, strict=True):
-            data = self._ask(read_request(request.function, request.address, request.count))
-            row[offset : offset + len(data)] = np.frombuffer(data, np.uint8)
-        return _value(point, decode, row), effective_datatype(point).value
+        return self._read_point(point), effective_datatype(point).value
+
+    def _read_point(self, point: ModbusPoint) -> Value | None:
+        reading = single(point)
+        return reading.value([self._ask(question) for question in reading.questions])
 
     def _ask(self, question: bytes) -> bytes:
-        """Send a PDU and wait for its answer; returns the data of a read, b"" for a write."""
-        function, address = question[0], int.from_bytes(question[1:3], "big")
+        function = question[0]
         size = pdu.data_bytes(function, int.from_bytes(question[3:5], "big")) if function in pdu.READ_FUNCTIONS else 0
         data = bytearray(size)
-        job = Job(unit=self.unit_id, pdu=question, target=memoryview(data) if size else None, owner=_Owner)
-        self._run(job, OPERATIONS[function], address)
+        job = Job(unit=self.unit_id, pdu=question, target=memoryview(data) if size else None, owner=Alone)
+        failure = self._talk(job)
+        if failure is not None:
+            self._raise(failure, job)
         return bytes(data)
 
-    def _run(self, job: Job, operation: str, address: int | str) -> None:
-        """Have a request answered; a ModbusError says why it was not, or refused."""
+    def _raise(self, failure: Failure, job: Job) -> NoReturn:
+        raise self._error(failure, OPERATIONS[job.function], job.address)
+
+    def _talk(self, job: Job) -> Failure | None:
         if self._channel is None:
             self.retry_connection()
         job.patience = round(self.timeout * 1e9)
         if self._exchange.owes(job, time.monotonic_ns()):
-            settling = Job(unit=job.unit, pdu=settling_request(), owner=_Owner, patience=job.patience)
-            self._exchange_one(settling, operation, address)
+            settling = Job(unit=job.unit, pdu=settling_request(), owner=Alone, patience=job.patience)
+            self._exchange_one(settling)
             if settling.failure is not None and settling.failure.silent:
-                raise self._error(settling.failure, operation, address)
-        self._exchange_one(job, operation, address)
-        if job.failure is not None:
-            raise self._error(job.failure, operation, address)
+                return settling.failure
+        self._exchange_one(job)
+        return job.failure
 
-    def _exchange_one(self, job: Job, operation: str, address: int | str) -> None:
+    def _exchange_one(self, job: Job) -> None:
         """Send one request and wait; its failure is in the job, that of the connection an exception."""
         assert self._channel is not None
         time.sleep(max(0.0, self._quiet_at - time.monotonic()))
@@ -251,7 +213,7 @@ class ModbusTCPClient:
             answered = self._wait(job)
         except OSError as fault:
             self.close()
-            raise self._error(from_system(fault), operation, address) from fault
+            raise self._error(from_system(fault), OPERATIONS[job.function], job.address) from fault
         if not answered:
             job.failure = self._unanswered(job)
 
@@ -303,22 +265,3 @@ class ModbusTCPClient:
         if failure.silent:
             return ModbusTimeout(**words)  # type: ignore[arg-type]
         return ModbusMalformedError(**words)  # type: ignore[arg-type]
-
-
-def _value(point: ModbusPoint, decode: DecodePlan, row: np.ndarray[tuple[int], np.dtype[np.uint8]]) -> Value:
-    """One decoded value in the type that the image would give it."""
-    records = np.zeros((1, 1), RECORD)
-    decode.decode(row.reshape(1, -1), records)
-    record = records[0, 0]
-    if int(record["quality"]) >= BAD:
-        return None
-    texts = decode.texts(row)
-    if texts:
-        return texts[0][1]
-    kind = image_type(point)
-    if kind == "bool":
-        return bool(record["value"])
-    if kind.startswith("float"):
-        return float(record["value"])
-    raw = int(record["raw"])
-    return raw - (1 << 64) if kind.startswith("int") and raw >> 63 else raw

@@ -60,6 +60,11 @@ def width(point: ModbusPoint) -> int:
     return 16 * point.registers
 
 
+def is_part(point: ModbusPoint) -> bool:
+    """Whether the point is a part of a register, of which writing must not change the rest."""
+    return not point.read_function.is_bits and width(point) < 16 * point.registers
+
+
 def raw_number(point: ModbusPoint, value: bool | int | float, factor: int = 0) -> int | float:
     """The number before scaling whose engineering value comes nearest; `factor` is the scale factor register's.
 

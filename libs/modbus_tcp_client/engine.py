@@ -20,6 +20,7 @@ from endpoint_config.models import ModbusPoint, ModbusServer
 from endpoint_config.transports import Transport
 from process_image.quality import BAD_INTERNAL_ERROR
 
+from modbus_tcp_client.commands import Ordered, Writer
 from modbus_tcp_client.decode import DecodePlan
 from modbus_tcp_client.failure import internal
 from modbus_tcp_client.fleet import Fleet
@@ -81,6 +82,7 @@ class Engine:
         self.links = self._make_links()
         self._make_fleets()
         self._sweep = self._make_sweep()
+        self._writer = Writer(self)
 
     # ------------------------------------------------------------ building
 
@@ -146,6 +148,7 @@ class Engine:
             while not self._stop.is_set():
                 self._turn()
         finally:
+            self._writer.close(time.monotonic_ns())
             for link in self.links:
                 link.close()
             self._epoll.close()
@@ -154,6 +157,12 @@ class Engine:
         """End `run` soon; from any thread or signal handler."""
         self._stop.set()
         self._ring()
+
+    def order(self, ordered: Ordered) -> bool:
+        """Have a write carried out between polls; from any thread. False where polling is over."""
+        taken = self._writer.put(ordered)
+        self._ring()
+        return taken
 
     def _ring(self) -> None:
         os.eventfd_write(self._bell, 1)
@@ -197,6 +206,7 @@ class Engine:
             elif descriptor == self._bell:
                 os.eventfd_read(self._bell)
                 self.resolver.deliver()
+                self._writer.deliver(time.monotonic_ns())
 
     def _receive(self, sweep: Sweep, events: list[tuple[int, int]]) -> list[tuple[int, int]]:
         """Receive for the slots of the fast path; returns the other events."""
@@ -252,6 +262,11 @@ class Engine:
     def admit(self, poll: Poll, now: int) -> bool:
         """Put a poll on the fast path, if it may be there."""
         return self._sweep is not None and self._sweep.admit(poll, now)
+
+    def step_aside(self, link: Link, now: int) -> None:
+        """Take a connection off the fast path, because something else is to be sent on it."""
+        if self._sweep is not None:
+            self._sweep.step_aside(link, now)
 
     def release(self, link: Link) -> None:
         """A connection is being closed: take it off the fast path."""

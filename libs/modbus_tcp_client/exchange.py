@@ -7,6 +7,7 @@ dropped, never a value. No sockets and no clock here.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import Any
 
 from modbus_frames import (
@@ -26,6 +27,8 @@ from modbus_frames.pdu import READ_FUNCTIONS
 from modbus_tcp_client.failure import Failure, from_exception, malformed
 
 _TRANSACTION = struct.Struct(">H")
+NO_SHORT_CUT = 1 << 30
+"""Size of an answer of unknown length: no bytes that have come are ever enough to take it at a glance."""
 EXPIRED_REMEMBERED = 64
 """Transaction ids of given-up requests that are told from foreign ones when their answers come late."""
 
@@ -35,21 +38,24 @@ class Job:
 
     __slots__ = (
         "address", "any_unit", "attempts", "count", "deadline", "failure", "frame", "function", "head", "index",
-        "lead", "owner", "patience", "pdu", "request", "sent", "size", "stray", "tail", "target", "unit", "zero_id",
+        "lead", "owner", "patience", "pdu", "read", "request", "sent", "size", "stray", "tail", "target", "unit",
+        "value", "zero_id",
     )
 
     def __init__(self, *, unit: int, pdu: bytes, target: memoryview | None = None, owner: Any = None,
                  index: int = 0, request: Any = None,
-                 patience: int = 1_000_000_000, any_unit: bool = False, zero_id: bool = False) -> None:
+                 patience: int = 1_000_000_000, any_unit: bool = False, zero_id: bool = False,
+                 read: Callable[[bytes], Any] | None = None) -> None:
         """Encode the request.
 
         `target` must hold exactly the data bytes of its answer; `owner` is told how it ended; `patience` (ns) is
         waited for the answer; `any_unit` and `zero_id` are the quirks accept_unit_id=any, accept_transaction_zero.
+        A function outside the poll loop comes with `read`, which makes `value` of its answer's PDU (see functions).
         """
         self.unit = unit
         self.pdu = pdu
         self.function = pdu[0]
-        self.address, self.count = struct.unpack_from(">HH", pdu, 1)
+        self.address, self.count = struct.unpack_from(">HH", pdu.ljust(5, b"\0"), 1)
         self.frame = bytearray(encode_adu(0, unit, pdu))
         answer = self._answer_start()
         length = len(answer) if self.function not in READ_FUNCTIONS else len(answer) + answer[1]
@@ -57,8 +63,11 @@ class Job:
         """The bytes from the third on with which a good answer begins."""
         self.lead = 2 + len(self.tail)
         """Bytes before the data of a good answer."""
-        self.size = HEADER_BYTES + length
+        self.size = HEADER_BYTES + length if read is None else NO_SHORT_CUT
         """Bytes of a good answer."""
+        self.read = read
+        self.value: Any = None
+        """What `read` made of the latest answer."""
         self.head = b""
         """The first `lead` bytes of the answer to the request as it was sent last."""
         self.target = target
@@ -239,7 +248,9 @@ class Exchange:
     def _settle(self, job: Job, pdu: bytes) -> None:
         """Take the answer to a request, and say in `failure` where it is no value."""
         try:
-            if job.function in READ_FUNCTIONS:
+            if job.read is not None:
+                job.value = job.read(pdu)
+            elif job.function in READ_FUNCTIONS:
                 self._deliver(job, read_response_data(pdu, job.function, job.count))
             else:
                 check_write_response(pdu, job.pdu)

@@ -14,8 +14,14 @@ OPERATIONS = {
     4: "read input registers",
     5: "write single coil",
     6: "write single register",
+    8: "diagnostics",
     15: "write multiple coils",
     16: "write multiple registers",
+    17: "report server id",
+    22: "mask write register",
+    23: "read and write registers",
+    24: "read fifo queue",
+    43: "read device identification",
 }
 """Names of the function codes (MODBUS Application Protocol V1.1b3, clause 6)."""
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from acquisition import Backoff
 from endpoint_config.transports import Transport
 
+from modbus_tcp_client.commands import Command
 from modbus_tcp_client.exchange import Exchange, Job
 from modbus_tcp_client.failure import Failure, from_system, internal, malformed, no_connection, timed_out
 from modbus_tcp_client.settling import Settling
@@ -56,6 +57,9 @@ class Link:
         """Polls whose cycle has jobs to send; they take turns, a job each."""
         self.urgent: deque[Job] = deque()
         """Jobs that go first: repetitions and probes."""
+        self.commands: deque[Job] = deque()
+        """Steps of commands; they take turns with the polls, and outlive the connection."""
+        self._command_next = True
         self.up = False
         self.swept = False
         """Whether its poll is on the fast path."""
@@ -106,6 +110,7 @@ class Link:
 
     def drop(self, failure: Failure, now: int) -> None:
         """Close, tell every unit why, and connect again: at once, then ever later."""
+        was_up = self.up
         self._shut()
         text_of = self.name
         for unit in self.units:
@@ -114,7 +119,16 @@ class Link:
                 unit.demoted = False
             unit.fail_all(failure, now, failure.text(unit.server.alias, "connect", text_of))
         if not self._closed:
-            self._engine.timers.at(now + round(self.backoff.pause() * 1e9), self.connect, self)
+            generation = self._generation
+            self._engine.timers.at(now + round(self.backoff.pause() * 1e9),
+                                   lambda later: self._connect_again(generation, later), self)
+        for unit in self.units:
+            unit.commands.interrupted(failure, now, was_up=was_up)
+
+    def _connect_again(self, generation: int, now: int) -> None:
+        """The pause is over, unless something else has led to an attempt since."""
+        if generation == self._generation:
+            self.connect(now)
 
     def break_down(self, fault: Exception, now: int) -> None:
         """Something went wrong that should not be able to: these units are Bad with the reason, the others go on."""
@@ -146,7 +160,8 @@ class Link:
     @property
     def idle(self) -> bool:
         """Whether nothing is under way, waiting or half received."""
-        return self.up and not (self.exchange.pending or self.exchange.partial or self.queue or self.urgent)
+        waiting = self.queue or self.urgent or self.commands
+        return self.up and not (self.exchange.pending or self.exchange.partial or waiting)
 
     @property
     def socket(self) -> socket.socket:
@@ -236,7 +251,7 @@ class Link:
     def pump(self, now: int) -> None:
         """Send what may be sent now."""
         room = self.in_flight - len(self.exchange.pending)
-        if room <= 0 or not self.up or not (self.queue or self.urgent):
+        if room <= 0 or not self.up or not (self.queue or self.urgent or self.commands):
             return
         if now < self._resume_at:
             self._resume_later()
@@ -244,7 +259,7 @@ class Link:
         now = time.monotonic_ns()  # the process may not have run since `now`; a deadline counts from the sending
         if room > 1 and not self._delay:
             frames = []
-            while room and (self.queue or self.urgent):
+            while room and (self.queue or self.urgent or self.commands):
                 frames.append(self._open(now))
                 room -= 1
             self._send(b"".join(frames), now)
@@ -255,7 +270,11 @@ class Link:
         queue = self.queue
         if self.urgent:
             job = self.urgent.popleft()
+        elif self.commands and (self._command_next or not queue):
+            job = self.commands.popleft()
+            self._command_next = False
         else:
+            self._command_next = True
             poll = queue[0]
             job = poll.next_job(now)
             if poll.cursor == len(poll.cycle):
@@ -264,8 +283,11 @@ class Link:
                 queue.rotate(-1)
         if self.exchange.owes(job, now):
             job = Settling(self, job).job
+        elif isinstance(job.owner, Command):
+            job.owner.leaving(job, now)
         job.sent = now
-        job.deadline = now + (self.short_patience(job) if self.shared and job.owner.unit.silent else job.patience)
+        short = self.shared and job.owner.unit.silent and not isinstance(job.owner, Command)
+        job.deadline = now + (self.short_patience(job) if short else job.patience)
         if self._silence:
             job.deadline += round(self.way.framing.line_time(job) * 1e9)
         if not self._armed or job.deadline < self._armed:

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import resource
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from acquisition import Health, Publisher, service_points, system_points
+from acquisition import (
+    Health,
+    Publisher,
+    WritablePoint,
+    WriteRequest,
+    WriteResult,
+    service_points,
+    system_points,
+)
 from endpoint_config.models import ConfigError, Fault, ModbusServer
 from process_image import Point, Writer
 
 from modbus_tcp_client.client import ModbusTCPClient
+from modbus_tcp_client.commands import Ordered, not_polling
 from modbus_tcp_client.engine import Engine
 from modbus_tcp_client.plan import PlanError, plan
 from modbus_tcp_client.points import image_points
+from modbus_tcp_client.write_rules import writable_point
 
 StrPath = str | Path
 SPARE_DESCRIPTORS = 256
@@ -118,6 +129,20 @@ class ModbusClientManager:
             devices=len(statuses), connected=sum(s.connected for s in statuses), running=True,
             message=next((text for text in silent if text), ""),
         )
+
+    def writable_points(self) -> tuple[WritablePoint, ...]:
+        """Every point that its file marks as writable, with the range that it takes."""
+        return tuple(writable_point(s.alias, point) for s in self.servers for point in s.points if point.writable)
+
+    def submit_write(self, request: WriteRequest, done: Callable[[WriteResult], None]) -> None:
+        """Have a value written between polls, see acquisition.Writing; from any thread, never blocks.
+
+        `done` is called once, from the polling thread; where nothing is polled, from this one.
+        """
+        deadline = time.monotonic_ns() + max(0, round(request.deadline * 1e9))
+        engine = self._engine
+        if engine is None or not engine.order(Ordered(request, done, deadline)):
+            done(not_polling(request.point))
 
     def stop_clients(self) -> None:
         """End `periodic_read`, from any thread or signal handler; harmless when nothing runs."""

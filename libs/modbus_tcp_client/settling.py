@@ -6,6 +6,7 @@ import random
 import struct
 from typing import TYPE_CHECKING
 
+from modbus_tcp_client.commands import Command
 from modbus_tcp_client.exchange import Job
 from modbus_tcp_client.line_exchange import DIAGNOSTICS
 
@@ -44,6 +45,8 @@ class Settling:
     def ended(self, job: Job, now: int, wall: int) -> None:
         """The unit has answered, and the other request is next; or it has not, and that one fails for that."""
         behind = self.behind
+        if isinstance(behind.owner, Command) and not behind.owner.wants(behind):
+            return  # its deadline has passed meanwhile
         if job.failure is None or not job.failure.silent:
             self._link.urgent.appendleft(behind)
             return

@@ -114,6 +114,15 @@ class Sweep:
         for slot in [take[2] for take in self.takes.values() if self._polls[take[2]].unit.link is link]:
             self._free(slot)
 
+    def step_aside(self, link: Link, now: int) -> None:
+        """Give a connection back to the ordinary path, because something else is to be sent on it."""
+        for slot in [take[2] for take in self.takes.values() if self._polls[take[2]].unit.link is link]:
+            if slot in self._admitted:  # its cycle has not begun
+                self._free(slot)
+                self._polls[slot].begin(now, now)
+            else:
+                self._hand_back(slot, -1, None, now)
+
     def _free(self, slot: int) -> None:
         self._sync(slot)
         link = self._polls[slot].unit.link

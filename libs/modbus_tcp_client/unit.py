@@ -9,6 +9,7 @@ from acquisition import Backoff, DeviceStatus
 from endpoint_config.models import ModbusServer
 from modbus_frames import read_request
 
+from modbus_tcp_client.commands import Commands
 from modbus_tcp_client.exchange import Job
 from modbus_tcp_client.failure import DEMOTED, GATEWAY, OPERATIONS, Failure
 from modbus_tcp_client.poll import Poll
@@ -35,6 +36,7 @@ class Unit:
         self.status = status
         self.link: Link
         self.polls: list[Poll] = []
+        self.commands = Commands(engine, self)
         self.timeout = round(server.timeout * 1e9)
         """Nanoseconds."""
         self.silent = 0
@@ -122,6 +124,7 @@ class Unit:
 
     def connected(self, now: int) -> None:
         """The connection is up: poll at once, or probe."""
+        self.commands.connected()
         if self.demoted:
             self._probe(now)
             return
@@ -160,15 +163,19 @@ class Unit:
     def ended(self, job: Job, now: int, wall: int) -> None:  # noqa: ARG002 - the owner's part of a job
         """A probe was answered or not."""
         self._probing = False
-        link = self.link
-        link.probe_after = now
+        self.probed(job, now)
         if job.failure is not None and job.failure.silent:
-            if any(not unit.demoted for unit in link.units):  # there is somebody to be harmed
-                link.probe_after += round((now - job.sent) / PROBE_SHARE)
             self.note_failure(job, job.failure)
             self._probe_later(now)
         else:
             self.restore(now)
+
+    def probed(self, job: Job, now: int) -> None:
+        """The time that a demoted unit was waited for in vain counts for all probes of the connection."""
+        link = self.link
+        link.probe_after = now
+        if job.failure is not None and job.failure.silent and any(not unit.demoted for unit in link.units):
+            link.probe_after += round((now - job.sent) / PROBE_SHARE)  # there is somebody to be harmed
 
     def restore(self, now: int) -> None:
         """It was heard of again, by a probe or by a late answer: poll it as before."""

@@ -73,18 +73,24 @@ def points(draw: st.DrawFn) -> ModbusPoint:
         bit = draw(st.none() | st.integers(0, 15))
     limits = sorted([draw(numbers), draw(numbers)])
     scaled = not is_text and kind is not Datatype.BOOL
-    writable = function is H
+    write = draw(st.sampled_from([None, WriteFunction.MULTIPLE_REGISTERS])) if function is H else None
     return ModbusPoint(
         read_function=function, address=draw(st.integers(0, 65536 - size)), registers=size, datatype=kind, bit=bit,
-        write_function=draw(st.sampled_from([None, WriteFunction.MULTIPLE_REGISTERS])) if writable else None,
+        write_function=write,
         bits=draw(st.integers(1, 4)) if kind is Datatype.BITFIELD else 1,
         order=draw(st.sampled_from(["ABCD", "BADC"] + ["CDAB", "DCBA"] * (kind.registers > 1))),
         scale=draw(numbers.filter(bool)) if scaled else 1.0, valueoffset=draw(numbers) if scaled else 0.0,
         scalefactor=draw(st.none() | st.integers(0, 65535)) if scaled else None,
         minimum=limits[0] if scaled else None, maximum=limits[1] if scaled else None,
         invalid=(draw(st.integers(0, 1)),) if scaled else (), invalid_nan=kind.value.startswith("float"),
-        **common,
+        **common, **draw(write_settings(scaled)) if write else {},
     )
+
+
+@st.composite
+def write_settings(draw: st.DrawFn, number: bool) -> dict[str, object]:
+    found: dict[str, object] = {"verify": draw(st.booleans()), "allow_rmw": draw(st.booleans())}
+    return found | {"step": draw(st.none() | seconds), "max_step": draw(st.none() | seconds)} if number else found
 
 
 servers = st.lists(
@@ -92,7 +98,7 @@ servers = st.lists(
         ModbusServer, alias=names, ipaddr=st.sampled_from(["192.0.2.1", "2001:db8::5", "plc-7.example"]),
         port=st.integers(1, 65535), unit_id=st.integers(0, 255), interval=st.none() | seconds, timeout=seconds,
         retries=st.integers(0, 10), delay=seconds, max_gap=st.integers(0, 2000), in_flight=st.integers(2, 64),
-        accept_any_unit_id=st.booleans(), description=labels,
+        accept_any_unit_id=st.booleans(), identify=st.booleans(), description=labels,
         points=st.lists(points(), min_size=1, max_size=6).map(
             lambda ps: tuple(dataclasses.replace(p, name=f"{'$$' if i == 2 else '='}p ä/{i}") for i, p in enumerate(ps))
         ),

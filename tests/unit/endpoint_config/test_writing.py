@@ -65,7 +65,19 @@ def modbus_points(draw: st.DrawFn, name: str) -> ModbusPoint:
         )
     wide = registers > 1 and datatype not in (Datatype.STRING, Datatype.BYTES)
     fields["order"] = draw(st.sampled_from(["ABCD", "BADC", "CDAB", "DCBA"] if wide else ["ABCD", "BADC"]))
-    return ModbusPoint(**fields, **draw(meanings(datatype, fields.get("bits", 1))))
+    return ModbusPoint(**fields, **draw(meanings(datatype, fields.get("bits", 1))),
+                       **draw(write_settings(datatype, fields.get("write_function"))))
+
+
+@st.composite
+def write_settings(draw: st.DrawFn, datatype: Datatype, write: object) -> dict[str, Any]:
+    """What only a point that can be written has."""
+    if write is None:
+        return {}
+    found: dict[str, Any] = {"verify": draw(st.booleans()), "allow_rmw": draw(st.booleans())}
+    if datatype not in (Datatype.STRING, Datatype.BYTES, Datatype.BOOL):
+        found |= {tag: draw(st.none() | NUMBERS.map(abs).filter(bool)) for tag in ("step", "max_step")}
+    return found
 
 
 @st.composite
@@ -112,6 +124,7 @@ def modbus_servers(draw: st.DrawFn) -> tuple[ModbusServer, ...]:
                 max_gap=draw(st.integers(0, 2000)),
                 in_flight=in_flight,
                 accept_any_unit_id=draw(st.booleans()),
+                identify=draw(st.booleans()),
                 accept_transaction_zero=in_flight == 1 and draw(st.booleans()),
                 description=draw(TEXTS),
                 points=tuple(draw(modbus_points(name)) for name in names),
