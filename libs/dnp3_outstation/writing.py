@@ -1,0 +1,244 @@
+"""Object headers and objects of responses: static points and events into the room that a fragment has left."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, replace
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from dnp3_outstation.codes import EventKind, Flag, Kind, Qualifier
+from dnp3_outstation.database import PointTable
+from dnp3_outstation.events import UNSYNCHRONIZED, EventBuffer, Events
+from dnp3_outstation.objects import DEADBANDS, STATIC, Form, event_form, pack_bits
+
+HEADER_ROOM: Final = 7
+"""Octets of the longest object header that is written."""
+CTO_OCTETS: Final = 10
+"""Header and time of a common time of occurrence (g51)."""
+
+
+@dataclass(frozen=True, slots=True)
+class StaticPart:
+    """Static points that a response still has to carry."""
+
+    table: PointTable
+    first: int
+    """Row of the first point (in `rows`, where that is given)."""
+    stop: int
+    """Row behind the last one."""
+    variation: int = 0
+    """As asked, 0 = each point's own default."""
+    rows: npt.NDArray[np.intp] | None = None
+    """Rows of an index list, in the order asked for."""
+    qualifier: Qualifier = Qualifier.RANGE_16
+    """Of an index list."""
+    deadbands: npt.NDArray[np.float64] | None = None
+    """Values to report in place of the points' own: analog input deadbands (g34)."""
+    offset_ms: int = 0
+    """Added to the times of frozen counters."""
+
+
+def write_static(part: StaticPart, room: int) -> tuple[bytes, StaticPart | None]:
+    """One header with as many objects as fit, and what is left; no octets where nothing fits."""
+    if part.rows is not None and _prefixed(part):
+        return _write_list(part, room)
+    return _write_range(part, room)
+
+
+def _prefixed(part: StaticPart) -> bool:
+    """Whether an index list is answered with index prefixes; packed bits can't be."""
+    if part.deadbands is not None or part.table.kind == Kind.OCTET_STRING:
+        return False
+    return not any(_form(part, row).bits for row in part.rows[part.first : part.stop][:1].tolist()) \
+        if part.rows is not None else False
+
+
+def _form(part: StaticPart, row: int) -> Form:
+    if part.deadbands is not None:
+        return DEADBANDS[34, part.variation or 3]
+    variation = part.variation or int(part.table.static_variation[row])
+    return STATIC[part.table.kind, variation]
+
+
+def _stretch(part: StaticPart) -> tuple[int, int]:
+    """Rows of the next header: consecutive indexes in one variation."""
+    table = part.table
+    if part.rows is None:
+        ends = table.range_end if part.variation or part.deadbands is not None else table.run_end
+        return part.first, min(part.stop, int(ends[part.first]))
+    rows = part.rows[part.first : part.stop]
+    steps = np.diff(rows) != 1
+    count = int(np.argmax(steps)) + 1 if steps.any() else len(rows)
+    first = int(rows[0])
+    ends = table.range_end if part.variation or part.deadbands is not None else table.run_end
+    return first, min(first + count, int(ends[first]))
+
+
+def _write_range(part: StaticPart, room: int) -> tuple[bytes, StaticPart | None]:
+    first, stop = _stretch(part)
+    if part.table.kind == Kind.OCTET_STRING:
+        octets, count = _strings(part.table, first, stop, room)
+    else:
+        form, stop = _flagged(part, first, stop)
+        octets, count = _range(part, form, first, stop, room)
+    return octets, _rest(part, count)
+
+
+def _rest(part: StaticPart, count: int) -> StaticPart | None:
+    return replace(part, first=part.first + count) if part.first + count < part.stop else None
+
+
+def _flagged(part: StaticPart, first: int, stop: int) -> tuple[Form, int]:
+    """The form for the rows from `first` on, and where it ends.
+
+    A variation without flags says that all is well; points of which that is not true are reported in the variation
+    that has flags (clause A.2.1, and the like for the other groups).
+    """
+    form = _form(part, first)
+    if not form.flagged or part.deadbands is not None:
+        return form, stop
+    sound = part.table.flags[first:stop] == Flag.ONLINE
+    change = np.flatnonzero(sound != sound[0])
+    if not sound[0]:
+        form = STATIC[form.group, form.flagged]
+    return form, first + int(change[0]) if len(change) else stop
+
+
+def _range_header(group: int, variation: int, start: int, stop: int) -> bytes:
+    if stop <= 0xFF:
+        return bytes([group, variation, Qualifier.RANGE_8, start, stop])
+    return struct.pack("<BBBHH", group, variation, Qualifier.RANGE_16, start, stop)
+
+
+def _range(part: StaticPart, form: Form, first: int, stop: int, room: int) -> tuple[bytes, int]:
+    table, room = part.table, room - HEADER_ROOM
+    most = room * 8 // form.bits if form.bits else room // form.plain.itemsize
+    count = min(stop - first, most)
+    if count <= 0:
+        return b"", 0
+    rows = slice(first, first + count)
+    header = _range_header(form.group, form.variation, int(table.index[first]), int(table.index[first + count - 1]))
+    if form.bits:
+        return header + pack_bits(table.value[rows], form.bits), count
+    out = np.empty(count, form.plain)
+    values = table.value[rows] if part.deadbands is None else part.deadbands[rows]
+    form.fill(out, values, table.flags[rows], table.time[rows] + part.offset_ms)
+    return header + out.tobytes(), count
+
+
+def _strings(table: PointTable, first: int, stop: int, room: int) -> tuple[bytes, int]:
+    """Octet strings of one length; the variation is the length, and there is none of length 0."""
+    length = max(1, len(table.text[first]))
+    count, room = 1, room - HEADER_ROOM
+    if length > room:
+        return b"", 0
+    while first + count < stop and max(1, len(table.text[first + count])) == length and (count + 1) * length <= room:
+        count += 1
+    header = _range_header(Kind.OCTET_STRING, length, int(table.index[first]), int(table.index[first + count - 1]))
+    return header + b"".join(text or b"\0" for text in table.text[first : first + count]), count
+
+
+def _write_list(part: StaticPart, room: int) -> tuple[bytes, StaticPart | None]:
+    """Points with index prefixes, as they were asked for."""
+    table, all_rows = part.table, part.rows
+    if all_rows is None:
+        return b"", part
+    rows = all_rows[part.first : part.stop]
+    form = _form(part, int(rows[0]))
+    if not part.variation:
+        other = np.flatnonzero(table.static_variation[rows] != form.variation)
+        rows = rows[: int(other[0])] if len(other) else rows
+    if form.flagged:
+        sound = table.flags[rows] == Flag.ONLINE
+        change = np.flatnonzero(sound != sound[0])
+        rows = rows[: int(change[0])] if len(change) else rows
+        form = form if sound[0] else STATIC[form.group, form.flagged]
+    short = part.qualifier == Qualifier.INDEX_8
+    layout = form.short if short else form.long
+    count = min(len(rows), (room - HEADER_ROOM) // layout.itemsize)
+    if count <= 0:
+        return b"", part
+    rows = rows[:count]
+    out = np.empty(count, layout)
+    out["index"] = table.index[rows]
+    form.fill(out, table.value[rows], table.flags[rows], table.time[rows] + part.offset_ms)
+    return _list_header(form.group, form.variation, count, short=short) + out.tobytes(), _rest(part, count)
+
+
+def _list_header(group: int, variation: int, count: int, *, short: bool) -> bytes:
+    if short:
+        return bytes([group, variation, Qualifier.INDEX_8, count])
+    return struct.pack("<BBBH", group, variation, Qualifier.INDEX_16, count)
+
+
+def write_events(buffer: EventBuffer, room: int) -> bytes:
+    """As many selected events as fit, in their order; they are marked as written."""
+    rows = buffer.selected(room // 3)
+    if not len(rows):
+        return b""
+    events = buffer.live[rows]
+    keys = events["kind"].astype(np.int64) << 8 | events["asked"]
+    edges = [*(np.flatnonzero(np.diff(keys)) + 1).tolist(), len(keys)]
+    octets, done = bytearray(), 0
+    for end in edges:
+        count = 1
+        while done < end and count:
+            part, count = _write_run(buffer, events[done:end], room - len(octets))
+            octets += part
+            done += count
+        if done < end:
+            break
+    buffer.mark_written(rows[:done])
+    return bytes(octets)
+
+
+def _write_run(buffer: EventBuffer, events: Events, room: int) -> tuple[bytes, int]:
+    """One header of events of one kind and variation."""
+    first = events[0]
+    form = event_form(int(first["kind"]), int(first["asked"]))
+    if form is None:
+        return _write_texts(buffer, events, room)
+    prefix = b""
+    if form.time == 2:
+        prefix, events = _common_time(events)
+        room -= CTO_OCTETS
+    indexes = events["index"]
+    short = len(indexes) <= 0xFF and int(indexes.max()) <= 0xFF
+    layout = form.short if short else form.long
+    count = min(len(events), (room - HEADER_ROOM) // layout.itemsize)
+    if count <= 0:
+        return b"", 0
+    events = events[:count]
+    out = np.empty(count, layout)
+    out["index"] = events["index"]
+    times = events["time"] - first["time"] if form.time == 2 else events["time"]
+    form.fill(out, events["value"], events["flags"], times)
+    return prefix + _list_header(form.group, form.variation, count, short=short) + out.tobytes(), count
+
+
+def _common_time(events: Events) -> tuple[bytes, Events]:
+    """A common time of occurrence, and the events that it can serve: up to 65,535 ms later, equally synchronised."""
+    first = events[0]
+    base = int(first["time"])
+    delta = events["time"] - base
+    other = np.flatnonzero((delta < 0) | (delta > 0xFFFF)
+                           | ((events["cls"] ^ first["cls"]) & UNSYNCHRONIZED).astype(bool))
+    variation = 2 if first["cls"] & UNSYNCHRONIZED else 1
+    octets = bytes([51, variation, Qualifier.COUNT_8, 1]) + base.to_bytes(6, "little")
+    return octets, events[: int(other[0])] if len(other) else events
+
+
+def _write_texts(buffer: EventBuffer, events: Events, room: int) -> tuple[bytes, int]:
+    """Octet string events of one length."""
+    texts = [buffer.text(number) or b"\0" for number in events["text"].tolist()]
+    length = len(texts[0])
+    same = next((i for i, text in enumerate(texts) if len(text) != length), len(texts))
+    count = min(same, (room - HEADER_ROOM) // (length + 2))
+    if count <= 0:
+        return b"", 0
+    body = b"".join(int(index).to_bytes(2, "little") + text
+                    for index, text in zip(events["index"][:count].tolist(), texts[:count], strict=True))
+    return _list_header(EventKind.OCTET_STRING, length, count, short=False) + body, count
