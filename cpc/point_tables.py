@@ -20,11 +20,16 @@ from typing import Any
 from endpoint_config import Datatype, Fault, ModbusPoint, ModbusServer, load
 from endpoint_config.endpoint import FUNCTIONS
 from endpoint_config.values import escape
+from endpoint_config.writing import transport_texts
 
+TRANSPORT_COLUMNS = (
+    "transport", "device", "baudrate", "parity", "stopbits", "databits", "interframe_delay", "turnaround_delay",
+    "rs485", "echo", "ca_certificate", "client_certificate", "client_private_key", "server_name",
+)
 SERVER_COLUMNS = (
-    "serveralias", "ipaddr", "port", "unit_id", "server_interval", "timeout", "retries", "retry_interval", "delay",
-    "max_registers", "max_gap", "in_flight", "accept_unit_id", "accept_transaction_zero", "identify",
-    "server_description",
+    "serveralias", "ipaddr", "port", *TRANSPORT_COLUMNS,
+    "unit_id", "server_interval", "timeout", "retries", "retry_interval", "delay", "max_registers", "max_gap",
+    "in_flight", "accept_unit_id", "accept_transaction_zero", "identify", "server_description",
 )
 """Columns that say something of the server; `server_` tells two of them from an endpoint's."""
 POINT_COLUMNS = (
@@ -36,7 +41,9 @@ POINT_COLUMNS = (
 COLUMNS = SERVER_COLUMNS + POINT_COLUMNS
 IMPORT_ONLY = ("addressing", "type")
 """Columns that an import takes too; a model does not keep them."""
-REQUIRED = ("serveralias", "ipaddr", "name", "function", "address")
+REQUIRED = ("serveralias", "name", "function", "address")
+PLACES = ("ipaddr", "device")
+"""Columns of which a table needs at least one."""
 DELIMITERS = ",;\t"
 """What may stand between cells; the header row tells which."""
 
@@ -88,7 +95,8 @@ def _server_cells(server: ModbusServer) -> dict[str, str]:
     return {
         "serveralias": server.alias,
         "ipaddr": escape(server.ipaddr),
-        "port": str(server.port),
+        "port": str(server.port or ""),
+        **transport_texts(server),
         "unit_id": str(server.unit_id),
         "server_interval": _number(server.interval),
         "timeout": _unless(1.0, server.timeout),
@@ -199,8 +207,9 @@ class _Table:
             for number, row in self._body:
                 self._take(number, row, devices)
             for device in devices.values():
-                if "ipaddr" not in device.settings:
-                    self._fault(device.rows[0][0], "ipaddr", "is empty in all rows of this device; an address in one")
+                if not any(column in device.settings for column in PLACES):
+                    self._fault(device.rows[0][0], "ipaddr", "is empty in all rows of this device; an address, or a "
+                                "serial line in column device, in one")
             if not self._body:
                 self._fault(1, "", "the table has no rows; a row for each endpoint")
         if self._faults:
@@ -220,7 +229,9 @@ class _Table:
                 self._fault(1, column, "stands twice; once at most")
         for column in REQUIRED:
             if column not in self._header:
-                self._fault(1, column, f"is missing; needed are {', '.join(REQUIRED)}")
+                self._fault(1, column, f"is missing; needed are {', '.join(REQUIRED)}, and ipaddr or device")
+        if not any(column in self._header for column in PLACES):
+            self._fault(1, "ipaddr", f"is missing; needed are {', '.join(REQUIRED)}, and ipaddr or device")
 
     def _take(self, number: int, row: Sequence[str], devices: dict[str, _Device]) -> None:
         if any(cell.strip() for cell in row[len(self._header) :]):
@@ -309,6 +320,8 @@ def _as_xml(devices: Sequence[_Device]) -> tuple[list[str], dict[int, tuple[int,
         settings = device.settings | {"serveralias": (row, first["serveralias"])}
         add("<server>", row)
         for column in _SERVER_HEAD:
+            if column not in settings and ("device" in settings or ("transport" in settings and column == "port")):
+                continue
             where, text = settings.get(column, (row, _REQUIRED_ELEMENTS.get(column, "")))
             add(_element(column, text), where, column)
         lines.append("<endpoints>")

@@ -17,6 +17,7 @@ from .document import conforms, parse, read_bytes
 from .explain import Explainer
 from .faults import Report, line_of, shown
 from .modbus_checks import same_units
+from .modbus_transport import line_conflicts
 from .models import ConfigError, EndpointFile, Fault, ModbusServer, OpcUaServer, Partition
 from .partition import read_partition
 from .schema import ROOTS, SchemaError, compiled, described, schema_path
@@ -120,7 +121,10 @@ def _result(report: Report, kind: str) -> EndpointFile:
 
 def load_modbus(paths: Paths, xsd: PathLike | None = None) -> tuple[ModbusServer, ...]:
     """The Modbus servers of all files of a service, aliases unique over them. Raises ConfigError for any fault."""
-    return distinct([server for file in _load_all(paths, "modbus", xsd) for server in file.modbus])[0]
+    servers = [server for file in _load_all(paths, "modbus", xsd) for server in file.modbus]
+    if conflicts := line_conflicts(servers, across_files=True):
+        raise ConfigError(tuple(conflicts))
+    return distinct(servers)[0]
 
 
 def load_opcua(paths: Paths, xsd: PathLike | None = None, pki: Path | None = None) -> tuple[OpcUaServer, ...]:
@@ -150,6 +154,7 @@ def check_together(files: Sequence[EndpointFile]) -> tuple[Fault, ...]:
     units = [server for file in files for server in file.modbus]
     _, warnings = distinct(units)
     warnings += same_units(units, across_files=True)
+    warnings += line_conflicts(units, across_files=True)
     warnings += distinct([server for file in files for server in file.opcua])[1]
     return tuple(warnings)
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from dataclasses import replace
 
 from lxml import etree
@@ -11,14 +9,13 @@ from lxml import etree
 from .endpoint import EndpointReader, Unit
 from .faults import Report, line_of, shown
 from .modbus_checks import check_points, same_units
+from .modbus_transport import check_unit, line_conflicts, read_place
 from .models import ModbusPoint, ModbusServer
 from .names import clean_name, field_name, unique_names
-from .values import Entry, has_variable
+from .values import Entry
 
 MOST_POINTS = 1_000_000
 """Points of one file: a quantity multiplies them, and memory is not endless."""
-
-_LABEL = re.compile(r"[\w]([\w-]{0,61}[\w])?")
 
 
 def read_servers(root: etree._Element, report: Report, faulty: set[etree._Element]) -> tuple[ModbusServer, ...]:
@@ -36,6 +33,8 @@ def read_servers(root: etree._Element, report: Report, faulty: set[etree._Elemen
             break
     for warning in same_units(servers):
         report.warn(warning.line, warning.message)
+    for fault in line_conflicts(servers):
+        report.fault(fault.line, fault.message)
     _repeated(elements, aliases, servers, report)
     return tuple(servers)
 
@@ -54,10 +53,14 @@ def _repeated(elements: list[etree._Element], aliases: list[str], servers: list[
 def _server(element: etree._Element, alias: str, report: Report, faulty: set[etree._Element],
             room: int) -> ModbusServer:
     entry = Entry(element, report)
+    place = read_place(entry)
     server = ModbusServer(
         alias=alias,
-        ipaddr=_host(entry),
-        port=entry.integer("port", 502),
+        ipaddr=place.ipaddr,
+        port=place.port,
+        transport=place.transport,
+        serial=place.serial,
+        tls=place.tls,
         unit_id=entry.integer("unit_id", 1),
         interval=entry.interval(),
         timeout=entry.seconds("timeout", 1.0),
@@ -75,29 +78,9 @@ def _server(element: etree._Element, alias: str, report: Report, faulty: set[etr
         line=entry.line(),
     )
     _quirks(entry, server)
+    check_unit(entry, server)
     readers = _endpoints(element, entry, server, report, faulty)
     return replace(server, points=_points(readers, report, room))
-
-
-def _host(entry: Entry) -> str:
-    raw, host = entry.texts.get("ipaddr", ""), entry.expanded("ipaddr")
-    allowed = "an IPv4 address, an IPv6 address or a host name, without port"
-    if host and not is_host(host):
-        entry.fault("ipaddr", f"ipaddr {shown(raw)} is no address; {allowed}")
-    elif not host and has_variable(raw):
-        return raw  # the variable that is not set is reported already
-    return host
-
-
-def is_host(text: str) -> bool:
-    """Whether a text is an IPv4 or IPv6 address, or can be a host name."""
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        labels = text.removesuffix(".").split(".")
-        numeric = all(label.isdecimal() for label in labels)
-        return not numeric and len(text) <= 253 and all(_LABEL.fullmatch(label) for label in labels)
-    return True
 
 
 def _quirks(entry: Entry, server: ModbusServer) -> None:

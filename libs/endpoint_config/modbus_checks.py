@@ -11,16 +11,16 @@ from .models import Fault, ModbusPoint, ModbusServer, ReadFunction
 
 def same_units(servers: Iterable[ModbusServer], *, across_files: bool = False) -> list[Fault]:
     """A warning for each device that is the same unit as an earlier one, of another file only where asked so."""
-    first: dict[tuple[str, int, int], ModbusServer] = {}
+    first: dict[tuple[str, str, int], ModbusServer] = {}
     found: list[Fault] = []
     for server in servers:
-        key = (server.ipaddr.casefold(), server.port, server.unit_id)
+        key = (*server.connection, server.unit_id)
         other = first.setdefault(key, server)
         if other is server or (across_files and other.file == server.file):
             continue
         place = f"on line {other.line}" if other.file == server.file else f"in {other.file}:{other.line}"
         found.append(Fault(file=server.file, line=server.line, message=(
-            f"device {shown(server.alias)} is unit {server.unit_id} at {server.ipaddr}:{server.port}, as is "
+            f"device {shown(server.alias)} is unit {server.unit_id} at {server.place}, as is "
             f"{shown(other.alias)} {place}; a unit_id or address of its own for each")))
     return found
 

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 from lxml import etree
 
 from .faults import Report, line_of, shown
-from .modbus import is_host
+from .modbus_transport import is_host
 from .models import OpcUaServer
 from .names import clean_name, unique_names
 from .opcua_nodes import read_nodes

@@ -13,6 +13,7 @@ from .endpoint import FUNCTIONS
 from .models import Datatype, ModbusPoint, ModbusServer, OpcUaNode, OpcUaServer
 from .opcua_points import OpcUaField
 from .raw import width
+from .transports import Parity, SerialLine, Transport
 from .values import escape
 
 _FUNCTION_NAMES = {codes: name for name, codes in reversed(FUNCTIONS.items())}
@@ -67,12 +68,14 @@ def _modbus_server(root: etree._Element, server: ModbusServer) -> None:
     if not server.points:
         raise ValueError(f"{server.alias}: no points; at least one")
     element = etree.SubElement(root, "server")
-    _add(element, "ipaddr", escape(server.ipaddr))
-    _add(element, "port", server.port)
+    if not server.transport.is_local:
+        _add(element, "ipaddr", escape(server.ipaddr))
+        _add(element, "port", server.port)
     _add(element, "serveralias", server.alias)
     endpoints = etree.SubElement(element, "endpoints")
     for point in server.points:
         _endpoint(endpoints, point)
+    _transport(element, server)
     _some(element, "unit_id", server.unit_id, 1)
     _some(element, "interval", server.interval, None)
     _some(element, "timeout", server.timeout, 1.0)
@@ -86,6 +89,37 @@ def _modbus_server(root: etree._Element, server: ModbusServer) -> None:
     _some(element, "accept_transaction_zero", "true" if server.accept_transaction_zero else "false", "false")
     _some(element, "identify", "true" if server.identify else "false", "false")
     _some(element, "description", server.description, "")
+
+
+def _transport(element: etree._Element, server: ModbusServer) -> None:
+    for tag, text in transport_texts(server).items():
+        _add(element, tag, text)
+
+
+def transport_texts(server: ModbusServer) -> dict[str, str]:
+    """The texts of the elements that say how a server is reached, ipaddr and port aside; without those that need not
+    stand."""
+    texts = {} if server.transport is Transport.TCP else {"transport": server.transport.value}
+    line, tls = server.serial, server.tls
+    if line is not None:
+        texts |= _line_texts(line, SerialLine(
+            device=line.device, baudrate=19_200 if line.device else 0, parity=line.parity,
+            databits=7 if server.transport is Transport.ASCII else 8, stopbits=2 if line.parity is Parity.NONE else 1))
+    if tls is not None:
+        paths = {tag: getattr(tls, tag) for tag in ("ca_certificate", "client_certificate", "client_private_key")}
+        texts |= {tag: escape(str(path.absolute())) for tag, path in paths.items() if path is not None}
+        texts |= {"server_name": escape(tls.server_name)} if tls.server_name else {}
+    return texts
+
+
+def _line_texts(line: SerialLine, default: SerialLine) -> dict[str, str]:
+    texts = {} if line.device is None else {"device": escape(str(line.device.absolute()))}
+    texts |= {} if line.parity is Parity.EVEN else {"parity": line.parity.value}
+    for tag in ("baudrate", "stopbits", "databits", "interframe_delay", "turnaround_delay", "rs485", "echo"):
+        value = getattr(line, tag)
+        if value != getattr(default, tag):
+            texts[tag] = _number(value) if isinstance(value, float) else str(value).lower()
+    return texts
 
 
 def _endpoint(endpoints: etree._Element, point: ModbusPoint) -> None:
