@@ -50,6 +50,8 @@ DELIMITERS = ",;\t"
 _FUNCTION_NAMES = {codes: name for name, codes in reversed(FUNCTIONS.items())}
 _REQUIRED_ELEMENTS = {"port": "502", "quantity": "1", "offset": "-1", "type": "", "description": ""}
 """Elements of the first generation, with what an empty cell means."""
+_OWN_NAMES = {"server_interval": "interval", "server_description": "description"}
+"""Elements of a server whose columns are called otherwise."""
 _SERVER_HEAD = ("ipaddr", "port", "serveralias")
 _POINT_HEAD = ("name", "function", "address", "quantity", "offset", "type", "description")
 _SETTINGS = (*SERVER_COLUMNS[1:], "addressing")
@@ -334,7 +336,7 @@ def _as_xml(devices: Sequence[_Device]) -> tuple[list[str], dict[int, tuple[int,
         for column in settings:
             if column not in _SERVER_HEAD:
                 where, text = settings[column]
-                add(_element(column.removeprefix("server_"), text), where, column)
+                add(_element(_OWN_NAMES.get(column, column), text), where, column)
         lines.append("</server>")
     return [*lines, "</modbus-servers>", ""], places
 
