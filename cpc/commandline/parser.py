@@ -29,8 +29,8 @@ def build() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"cpc {__version__}")
     parser.add_argument("--debug", action="store_true", default=False, help="show a traceback where cpc itself fails")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", parser_class=_Parser)
-    for add in (_check, _run, _read, _segments, _watch, _simulate, _init, _import, _export, _health, _demo, _certs,
-                _bench, _completion):
+    for add in (_check, _run, _read, _segments, _watch, _simulate, _order, _init, _import, _export, _health, _demo,
+                _certs, _bench, _completion):
         add(commands)
     return parser
 
@@ -164,14 +164,30 @@ def _watch(commands: Commands) -> None:
 
 
 def _simulate(commands: Commands) -> None:
-    parser = _command(commands, "simulate", "answer as the devices of endpoint files would")
-    _files(parser, "file", "Modbus or OPC UA endpoint file")
+    parser = _command(commands, "simulate", "answer as the devices of endpoint files would, with faults to order")
+    _files(parser, "file", "endpoint file, partition file, point table or register map (CSV)")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=_port, default=0,
                         help="first port; further listeners take the next ones (default: any free one)")
     parser.add_argument("--update-interval", metavar="S", type=_positive, default=1.0,
                         help="seconds between changes of the values (default: 1)")
     parser.add_argument("--duration", metavar="S", type=_positive, help="end after so many seconds")
+    parser.add_argument("--control", metavar="PATH", type=Path, help="Unix socket to take orders by, see `cpc order`")
+    parser.add_argument("--order", metavar="ORDER", action="append", default=[],
+                        help="carry this out at the start: 'fault delay device=Pump* by=2' (may be given again)")
+    parser.add_argument("--orders", metavar="FILE", type=Path, help="carry out the orders of a file, one a line")
+    parser.add_argument("--log", metavar="FILE", type=Path, help="append every request to a file, as JSON lines")
+    parser.add_argument("--write-endpoints", metavar="DIR", type=Path,
+                        help="write endpoint files that name the simulated devices")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="decides what chance hits (default: 0)")
+
+
+def _order(commands: Commands) -> None:
+    parser = _command(commands, "order", "order faults and values of simulated devices, and ask what they saw")
+    parser.add_argument("control", metavar="PATH", type=Path, help="what `cpc simulate --control` was given")
+    parser.add_argument("words", metavar="ORDER", nargs="*",
+                        help="such as `fault silence device=Pump seconds=10`; `help` tells all; none: lines of stdin")
+    _json(parser)
 
 
 def _init(commands: Commands) -> None:

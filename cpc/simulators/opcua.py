@@ -23,6 +23,10 @@ from endpoint_config import OpcUaNode, OpcUaServer
 from opcua_client import kind_of, make_certificate, save
 from opcua_client.endpoints import MODES, NONE, POLICIES, POLICY_URI
 
+from cpc.simulators.faults import FaultList
+from cpc.simulators.movements import Movement
+from cpc.simulators.request_log import RequestLog
+
 _types: Any = ua
 """The library's types for values: its aliases of Python's own are strangers to a type checker."""
 SERVER_URI = "urn:cpc-partition:simulator"
@@ -48,7 +52,8 @@ class OpcUaSimulator:
     """One asyncua server for each entry, on ports of its own; `log` says what happened."""
 
     def __init__(self, servers: Sequence[OpcUaServer], *, host: str = "127.0.0.1", port: int = 0,
-                 update_interval: float = 1.0, folder: Path) -> None:
+                 update_interval: float = 1.0, folder: Path, faults: FaultList | None = None,
+                 log: RequestLog | None = None) -> None:
         """`port` is the first server's, the following ones count on; 0 = any. `folder` gets certificates and keys."""
         self._entries = tuple(servers)
         self._host = host
@@ -58,7 +63,9 @@ class OpcUaSimulator:
         self._servers: list[Server] = []
         self._variables: list[_Variable] = []
         self._mover: asyncio.Task[None] | None = None
-        self.log: list[str] = []
+        self.faults = FaultList() if faults is None else faults
+        self.log = RequestLog() if log is None else log
+        """Every request, in order."""
 
     async def start(self) -> dict[str, OpcUaServer]:
         """Start every server; returns for each alias the entry by which a client reaches it."""
@@ -86,6 +93,27 @@ class OpcUaSimulator:
         self._servers.clear()
         self._variables.clear()
 
+    async def apply_faults(self) -> None:
+        """Have states that faults order begin and end."""
+
+    def values(self) -> list[tuple[str, Any]]:
+        """Every node with its value."""
+        return []
+
+    def set_value(self, name: str, value: Any) -> bool:
+        """Have a node hold a value."""
+        del name, value
+        return False
+
+    def set_movement(self, name: str, movement: Movement | None) -> bool:
+        """Have a node move."""
+        del name, movement
+        return False
+
+    def point_names(self) -> list[str]:
+        """Full names."""
+        return []
+
     async def _start_one(self, index: int, entry: OpcUaServer, port: int) -> OpcUaServer:
         server = Server(user_manager=_Users(entry))
         await server.init()
@@ -100,7 +128,6 @@ class OpcUaSimulator:
         assert server.bserver is not None
         bound = server.bserver.port
         shown = f"[{self._host}]" if ":" in self._host else self._host
-        self.log.append(f"{entry.alias}: listens on {shown}:{bound}")
         return replace(client, url=f"opc.tcp://{shown}:{bound}")
 
     async def _secure(self, server: Server, index: int, entry: OpcUaServer, uri: str) -> OpcUaServer:
@@ -125,7 +152,6 @@ class OpcUaSimulator:
         own, other = paths
         await server.load_certificate(own.with_suffix(".der"))
         await server.load_private_key(own.with_suffix(".pem"))
-        self.log.append(f"{entry.alias}: made certificates in {self._folder}")
         return replace(entry, client_app_uri=client_uri, server_certificate=own.with_suffix(".der"),
                        client_certificate=other.with_suffix(".der"), client_private_key=other.with_suffix(".pem"),
                        trust_folder=None)

@@ -49,18 +49,18 @@ def main(argv: Sequence[str] | None = None) -> int:
 async def _serve(args: argparse.Namespace) -> None:
     from endpoint_config import load_modbus, load_opcua
 
-    from cpc.simulators.fleet import Fleet, write_entries
+    from cpc.simulators.gateway import ProtocolGatewaySimulator, write_entries
 
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ended.set)
-    fleet = Fleet(
+    plant = ProtocolGatewaySimulator(
         modbus=load_modbus(args.file) if args.kind == "modbus" else (),
         opcua=load_opcua(args.file) if args.kind == "opcua" else (),
         update_interval=args.update_interval, folder=args.output.parent, quick=True,
     )
-    entries = await fleet.start()
+    entries = await plant.start()
     write_entries(entries, args.output)
     processes.notify_ready(args.notify_fd)
     logs.event(_log, logging.INFO, "simulating", service=args.kind, devices=len(entries))

@@ -23,7 +23,8 @@ from modbus_tcp_client.plan import plan
 from pymodbus.client import AsyncModbusTcpClient
 
 from cpc.simulators.modbus import ModbusSimulator
-from cpc.simulators.modbus_values import SimulatedUnit, curve_of
+from cpc.simulators.modbus_curves import curve_of
+from cpc.simulators.modbus_unit import SimulatedUnit
 
 H, IR = ReadFunction.HOLDING_REGISTERS, ReadFunction.INPUT_REGISTERS
 COILS, INPUTS = ReadFunction.COILS, ReadFunction.DISCRETE_INPUTS
@@ -126,7 +127,7 @@ def test_what_is_written_by_pymodbus_reads_back_and_stays() -> None:
         (1, "0300000000", "8303"),
         (1, "03ffff0002", "8302"),
         (1, "0700", "8701"),
-        (1, "2b0e0100", "ab01"),
+        (1, "2b0d0100", "ab01"),
         (1, "06000a0001", "8602"),
         (1, "050005aaaa", "8503"),
         (1, "0500030000", "8502"),
