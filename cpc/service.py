@@ -8,7 +8,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -265,6 +265,21 @@ def refuse_the_impossible(settings: Settings, manager: Any) -> None:
         raise Refused("\n".join(lines))
 
 
+def learn_units(settings: Settings, manager: Any) -> None:
+    """Have what the devices themselves know of their points in the schema, where the protocol can ask for it.
+
+    What the segment of an earlier life tells is not asked again: the same layout is taken over after a crash.
+    """
+    from process_image import ImageError, attach
+
+    if settings.kind != "opcua":
+        return
+    known: Sequence[Point] = ()
+    with suppress(ImageError), attach(settings.segments[0]) as image:
+        known = image.points
+    manager.learn_units(known)
+
+
 def take_segments(settings: Settings, points: Sequence[Point], stack: ExitStack) -> list[Writer]:
     """The writer of each audience's segment, own segment first; `stack` closes them.
 
@@ -320,6 +335,7 @@ def serve(settings: Settings, stop: Stop, on_ready: Callable[[], None] = lambda:
     manager = load_manager(settings)
     if not settings.force:
         refuse_the_impossible(settings, manager)
+    learn_units(settings, manager)
     points = list(manager.points)
     with ExitStack() as stack:
         writers = take_segments(settings, points, stack)

@@ -69,7 +69,8 @@ class Channel:
         self._client.uaclient.pre_request_hook = None
         self._client.uaclient._make_protocol = self._make_protocol  # type: ignore[method-assign]
         self._connect_timeout = connect_timeout
-        self._patience = patience
+        self.patience = patience
+        """Seconds for each answer while the session is set up."""
         self._token = b"\x00\x00"
         self._handle = 0
         self._most_bytes, self._most_chunks = LARGEST_MESSAGE, MOST_CHUNKS
@@ -88,7 +89,7 @@ class Channel:
             client.uaclient.set_security(made)
         await self._connect()
         await self._hello()
-        await _step("open secure channel", client.open_secure_channel(), self._patience)
+        await _step("open secure channel", client.open_secure_channel(), self.patience)
 
     async def _connect(self) -> None:
         url = self._client.server_url
@@ -119,7 +120,7 @@ class Channel:
     def _make_protocol(self) -> UASocketProtocol:
         """Takes the place of the library's method of this name."""
         low = self._client.uaclient
-        low.protocol = BoundedProtocol(self._patience, security_policy=low.security_policy)
+        low.protocol = BoundedProtocol(self.patience, security_policy=low.security_policy)
         return low.protocol
 
     @property
@@ -146,7 +147,7 @@ class Channel:
         protocol._callbackmap[0] = answer
         if protocol.transport is not None:
             protocol.transport.write(uatcp_to_binary(_HELLO, hello))
-        ack = await _step("hello", answer, self._patience)
+        ack = await _step("hello", answer, self.patience)
         limits = protocol._connection._limits
         limits.max_recv_buffer = LARGEST_CHUNK
         limits.max_send_buffer = min(max(ack.ReceiveBufferSize, SMALLEST_CHUNK), LARGEST_CHUNK)
@@ -162,13 +163,13 @@ class Channel:
 
     async def endpoints(self) -> list[Endpoint]:
         """GetEndpoints (Part 4, clause 5.4.4)."""
-        found = await _step("get endpoints", self._client.get_endpoints(), self._patience)
+        found = await _step("get endpoints", self._client.get_endpoints(), self.patience)
         return [_endpoint(description) for description in found or ()]
 
     async def create_session(self) -> list[Endpoint]:
         """CreateSession; the library checks the server's signature, and that its certificate is the channel's."""
         try:
-            result = await _step("create session", self._client.create_session(), self._patience)
+            result = await _step("create session", self._client.create_session(), self.patience)
         except Malformed as error:
             if not isinstance(error.__cause__, UaError):
                 raise
@@ -192,7 +193,7 @@ class Channel:
         self._client.user_private_key = user.key if user is not None else None
         certificate = user.certificate if user is not None else None
         await _step("activate session", self._client.activate_session(username or None, password or None, certificate),
-                    self._patience)
+                    self.patience)
         self._token = nodeid_to_binary(self._client.uaclient.session.authentication_token)
 
     async def read_now(self, nodes: Sequence[str]) -> list[Any]:
@@ -201,21 +202,12 @@ class Channel:
         for node in nodes:
             item = ua.ReadValueId(ua.NodeId.from_string(node), VALUE_ATTRIBUTE)
             parameters.NodesToRead.append(item)
-        found = await _step("read", self._client.uaclient.session.read(parameters), self._patience)
+        found = await _step("read", self._client.uaclient.session.read(parameters), self.patience)
         return [
             value.Value.Value if value.Value is not None and (value.StatusCode is None or value.StatusCode.is_good())
             else None
             for value in found
         ]
-
-    @property
-    def service(self) -> Any:
-        """The library's services of the open session, for questions asked now and then (see `ask`)."""
-        return self._client.uaclient.session
-
-    async def ask(self, operation: str, step: Awaitable[T]) -> T:
-        """Await one of the library's services; every failure is an OpcUaError."""
-        return await _step(operation, step, self._patience)
 
     @property
     def session_seconds(self) -> float:
@@ -229,7 +221,7 @@ class Channel:
 
     async def renew(self) -> None:
         """Renew the channel's token (Part 4, clause 5.5.2)."""
-        await _step("renew channel", self._client.open_secure_channel(renew=True), self._patience)
+        await _step("renew channel", self._client.open_secure_channel(renew=True), self.patience)
         self._client.uaclient.revolve_security_token()
 
     def read(self, body: bytes, timeout: float) -> Answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -10,6 +11,21 @@ from process_image import Point
 
 TEXT_BYTES = 64
 """Width of a text slot."""
+UNIT_FROM_SERVER, RANGE_FROM_SERVER = ("unit_from", "server"), ("range_from", "server")
+"""In a point's `extra`: the endpoint file leaves it open, the server gave it."""
+
+
+Key = tuple[str, str]
+"""A point's name within its device, and the node that it comes from."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Described:
+    """What a server says of one variable; empty and open where it says nothing."""
+
+    unit: str = ""
+    range: tuple[float | None, float | None] = (None, None)
+    """EURange: the values to be expected, for display; it never changes a quality."""
 
 
 class Wire(IntEnum):
@@ -151,15 +167,25 @@ def kind_of(datatype: str) -> Kind:
     return _KINDS.get(datatype.strip().rpartition(":")[2].lower(), DOUBLE)
 
 
-def image_point(point: OpcUaPoint, node: OpcUaNode, server: OpcUaServer, default_interval: float) -> Point:
-    """The image point of one point of a node; its scan class is the node's, else the server's, else the default."""
+def image_point(point: OpcUaPoint, node: OpcUaNode, server: OpcUaServer, default_interval: float,
+                described: Described = Described()) -> Point:
+    """The image point of one point of a node; its scan class is the node's, else the server's, else the default.
+
+    Unit and range that the file leaves open are those that the server gives; `extra` then says so.
+    """
     kind = kind_of(point.datatype)
-    extra = (("opcua_type", kind.name), ("node_id", shown_id(node)))
+    extra = [("opcua_type", kind.name), ("node_id", shown_id(node))]
+    unit, limits = point.unit, (point.minimum, point.maximum)
+    if not unit and described.unit:
+        unit = described.unit
+        extra.append(UNIT_FROM_SERVER)
+    if limits == (None, None) and described.range != (None, None):
+        limits = described.range
+        extra.append(RANGE_FROM_SERVER)
     return Point(
-        name=point.name, device=server.alias, type=kind.image,
-        unit=point.unit or ("ns" if kind is DATETIME else ""),
-        range=(point.minimum, point.maximum), description=point.description,
-        scan_class=interval_of(node, server, default_interval), writable=node.writable, size=TEXT_BYTES, extra=extra,
+        name=point.name, device=server.alias, type=kind.image, extra=tuple(extra),
+        unit=unit or ("ns" if kind is DATETIME else ""), range=limits, description=point.description,
+        scan_class=interval_of(node, server, default_interval), writable=node.writable, size=TEXT_BYTES,
     )
 
 
@@ -177,6 +203,26 @@ def interval_of(node: OpcUaNode, server: OpcUaServer, default_interval: float) -
     return server.interval if server.interval is not None else default_interval
 
 
-def image_points(server: OpcUaServer, default_interval: float) -> list[Point]:
-    """The image points of one server in file order; system points are not among them."""
-    return [image_point(point, node, server, default_interval) for node in server.nodes for point in node.points]
+def image_points(server: OpcUaServer, default_interval: float,
+                 described: Mapping[Key, Described] | None = None) -> list[Point]:
+    """The image points of one server in file order; system points are not among them.
+
+    `described` holds what the server says of them.
+    """
+    said = described or {}
+    return [
+        image_point(point, node, server, default_interval, said.get((point.name, shown_id(node)), Described()))
+        for node in server.nodes for point in node.points
+    ]
+
+
+def remembered(points: Iterable[Point]) -> dict[str, dict[Key, Described]]:
+    """What servers said, by device, as the points of an earlier segment tell it; also where it was nothing."""
+    found: dict[str, dict[Key, Described]] = {}
+    for point in points:
+        extra = dict(point.extra)
+        if "node_id" in extra:
+            unit = point.unit if UNIT_FROM_SERVER in point.extra else ""
+            limits = point.range if RANGE_FROM_SERVER in point.extra else (None, None)
+            found.setdefault(point.device, {})[point.name, extra["node_id"]] = Described(unit=unit, range=limits)
+    return found

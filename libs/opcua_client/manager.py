@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,15 +24,20 @@ from acquisition import (
 from endpoint_config import OpcUaNode, OpcUaServer, load_opcua
 from process_image import Point, Writer
 
-from opcua_client.datatypes import image_points, interval_of
+from opcua_client.datatypes import Described, Key, image_points, interval_of, remembered, shown_id
 from opcua_client.keeper import QUICK_PAUSE
 from opcua_client.poller import ServerPoller
 from opcua_client.schedule import stagger
 from opcua_client.session import CLOSE_SECONDS
+from opcua_client.units import ask_all, lacks_description
 from opcua_client.write_desk import WriteDesk
 
 ATTEMPTS_PER_SECOND = 100
 """Connection attempts of all dead servers together, about."""
+UNIT_SECONDS = 1.0
+"""Longest time that asking for units may hold up a start."""
+ASKED = ("units", "asked")
+"""In the `extra` of a device's first system point: its server was asked for units."""
 WAKE_PAUSE = 0.001
 """Seconds until a wake that the rate limit held back is made up for."""
 Paths = str | Path | Sequence[str | Path]
@@ -55,6 +61,8 @@ class OpcUaClientManager:
         self._interval = interval
         self._pki = pki
         self._servers: tuple[OpcUaServer, ...] = ()
+        self._described: dict[str, dict[Key, Described]] = {}
+        self._asked: set[str] = set()
         self._points: tuple[Point, ...] = ()
         self._pollers: list[ServerPoller] = []
         self._desk = WriteDesk(())
@@ -80,9 +88,40 @@ class OpcUaClientManager:
         self._desk = WriteDesk(servers)
         own = (
             point for server in servers
-            for point in (*image_points(server, self._interval), *system_points(server.alias))
+            for point in (*image_points(server, self._interval, self._described.get(server.alias)),
+                          *self._system_points(server.alias))
         )
         self._points = (*own, *service_points())
+
+    def _system_points(self, alias: str) -> list[Point]:
+        first, *others = system_points(alias)
+        return [replace(first, extra=(*first.extra, ASKED)) if alias in self._asked else first, *others]
+
+    def learn_units(self, known: Iterable[Point] = (), seconds: float = UNIT_SECONDS) -> None:
+        """Ask the servers for units and ranges that the files leave open, before the segments are made.
+
+        `known` are the points of the segment of an earlier life, if there is one: what they remember is not asked
+        again, so that a restart finds the same layout. Takes `seconds` at most: what a server that is down would have
+        said is learned at a later start.
+        """
+        points = list(known)
+        earlier = remembered(points)
+        marked = {point.device for point in points if ASKED in point.extra}
+        asked: list[OpcUaServer] = []
+        for server in self._servers:
+            said = earlier.get(server.alias, {})
+            open_nodes = [node for node in server.nodes if lacks_description(node)]
+            if server.alias in marked and all((p.name, shown_id(n)) in said for n in open_nodes for p in n.points):
+                self._described[server.alias] = said
+                self._asked.add(server.alias)
+            elif open_nodes:
+                asked.append(server)
+        if asked:
+            _quiet_library()
+            found = asyncio.run(ask_all(asked, seconds))
+            self._described.update(found)
+            self._asked.update(found)
+        self._take(self._servers)
 
     @property
     def servers(self) -> tuple[OpcUaServer, ...]:
