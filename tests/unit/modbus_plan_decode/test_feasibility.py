@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 from endpoint_config.models import ModbusPoint, ModbusServer, ReadFunction
+from endpoint_config.transports import SerialLine, Transport
 from modbus_tcp_client.feasibility import Load, feasibility
 
 H = ReadFunction.HOLDING_REGISTERS
@@ -77,3 +79,42 @@ def test_what_no_request_can_read_is_left_to_the_other_checks() -> None:
 
 def test_an_ipv6_address_is_written_in_brackets() -> None:
     assert only(dataclasses.replace(server(), ipaddr="2001:db8::1")).connection == "[2001:db8::1]:502"
+
+
+def on_a_line(unit: int, transport: Transport = Transport.RTU, **line: object) -> ModbusServer:
+    serial = SerialLine(device=Path("/dev/ttyS9"), **line)  # type: ignore[arg-type]
+    return dataclasses.replace(server(f"U{unit}", count=10), ipaddr="", port=0, unit_id=unit, transport=transport,
+                               serial=serial)
+
+
+def test_a_line_takes_characters_and_silences_of_all_its_units_together() -> None:
+    """32 units at 19,200 baud, 8E1: 11 bits a character, 8 of a request, 25 of an answer with ten registers."""
+    load = only(*(on_a_line(unit) for unit in range(1, 33)))
+    character = 11 / 19200
+    each = (8 + 25) * character + 2 * 3.5 * character
+    assert load.requests == 32
+    assert load.needed == pytest.approx(32 * each)
+    assert load.connection == "/dev/ttyS9 (19200 baud)"
+    assert not load.is_tight
+    assert only(*(on_a_line(unit) for unit in range(1, 33)), interval=0.7).is_impossible
+
+
+def test_fast_lines_have_a_fixed_silence_and_slow_turnarounds_count_once() -> None:
+    fast = only(on_a_line(1, baudrate=115200))
+    assert fast.needed == pytest.approx(33 * 11 / 115200 + 2 * 0.00175)
+    slow = only(on_a_line(1, baudrate=115200, turnaround_delay=0.05))
+    assert slow.needed == pytest.approx(33 * 11 / 115200 + 0.00175 + 0.05)
+    delayed = only(dataclasses.replace(on_a_line(1, baudrate=115200), delay=0.2))
+    assert delayed.needed == pytest.approx(33 * 11 / 115200 + 0.00175 + 0.2)
+
+
+def test_ascii_takes_two_characters_a_byte_and_no_silence_before_the_answer() -> None:
+    load = only(on_a_line(1, Transport.ASCII, databits=7, baudrate=9600))
+    characters = (1 + 2 * 7 + 2) + (1 + 2 * 24 + 2)
+    assert load.needed == pytest.approx((characters + 3.5) * 10 / 9600)
+
+
+def test_advice_for_a_line_speaks_of_its_rate() -> None:
+    load = only(*(on_a_line(unit, baudrate=1200) for unit in range(1, 9)))
+    assert load.is_impossible
+    assert "a higher baudrate" in str(load)

@@ -1,0 +1,113 @@
+"""Serial lines in the poll engine: values, silences, silent units, noise, echoes, and adapters that are pulled out."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import time
+from pathlib import Path
+
+import pytest
+from endpoint_config.transports import Transport
+from modbus_rig import Partition, holding
+from modbus_tcp_client import ModbusTCPClient, feasibility
+from modbus_tcp_client.unit import PROBE_SHARE
+from process_image import quality
+from serial_rig import Bus, on_line
+
+TEN = [holding(f"r{a}", a) for a in range(10)]
+
+
+@pytest.mark.parametrize("ascii_frames", [False, True], ids=["rtu", "ascii"])
+def test_units_of_one_line_are_polled_one_after_the_other(ascii_frames: bool, shm_name: str) -> None:
+    transport = Transport.ASCII if ascii_frames else Transport.RTU
+    with Bus(baudrate=38400, ascii_frames=ascii_frames) as bus:
+        line = {"baudrate": 38400, "databits": 7 if ascii_frames else 8}
+        units = [on_line(f"u{u}", u, bus.path, TEN, transport=transport, line=line) for u in (1, 7, 247)]
+        with Partition(shm_name, units) as running:
+            running.until_good("u1/r9", "u7/r9", "u247/r9")
+            for _ in range(20):
+                snapshot = running.image.snapshot()
+                for unit in (1, 7, 247):
+                    assert [snapshot[f"u{unit}/r{a}"].value for a in range(10)] == [
+                        (1000 * unit + a) & 0xFFFF for a in range(10)]
+                time.sleep(0.02)
+        assert not bus.collisions
+        # What the pty shows is when the bytes came, which is never earlier than when they were sent.
+        assert min(heard.quiet for heard in bus.heard[1:]) >= 0.00175
+
+
+def test_silent_units_cost_the_others_no_more_than_their_budget(shm_name: str) -> None:
+    """32 units at 19,200 baud, 3 of them silent: what is sent to those, and waited for, stays within its share."""
+    silent = frozenset([5, 13, 29])
+    with Bus(baudrate=19200, units=frozenset(range(1, 33)) - silent) as bus:
+        units = [on_line(f"u{u}", u, bus.path, TEN, line={"baudrate": 19200}, interval=0.0, timeout=0.2)
+                 for u in range(1, 33)]
+        (load,) = feasibility([unit for unit in units if unit.unit_id not in silent], 0.0)
+        with Partition(shm_name, units) as running:
+            running.until_good(*(f"u{u}/r9" for u in range(1, 33) if u not in silent))
+            for unit in silent:
+                running.until_quality(f"u{unit}/r9", quality.BAD_NO_COMMUNICATION)
+            begin = len(bus.heard)
+            time.sleep(4.0)
+            seen = bus.heard[begin:]
+        took = {False: 0.0, True: 0.0}
+        for one, following in itertools.pairwise(seen):
+            took[one.unit in silent] += following.when - one.when
+        whole = took[True] + took[False]
+        asked = [heard.when for heard in seen if heard.unit == 1]
+        cycle = statistics.median(b - a for a, b in itertools.pairwise(asked))
+        print(f"cycle {cycle:.3f} s, computed {load.needed:.3f} s, silent units {took[True] / whole:.1%} of the time")
+        assert took[True] / whole <= PROBE_SHARE + 0.2 / whole  # the latest probe is paid for after the window
+        counts = [sum(heard.unit == unit for heard in seen) for unit in range(1, 33) if unit not in silent]
+        assert max(counts) - min(counts) <= 1
+        assert not bus.collisions
+
+
+def test_a_unit_that_comes_back_is_polled_again(shm_name: str) -> None:
+    bus = Bus(units=frozenset([1]))
+    with bus, Partition(shm_name, [on_line(f"u{u}", u, bus.path) for u in (1, 2, 3)]) as running:
+        running.until_good("u1/a")
+        running.until_quality("u2/a", quality.BAD_NO_COMMUNICATION)
+        running.until_quality("u3/a", quality.BAD_NO_COMMUNICATION)
+        bus.units = frozenset([1, 2, 3])
+        running.until_good("u2/a", "u3/a")
+        assert "u2: " in running["u2/$last_error"].value
+
+
+def test_a_line_on_which_nobody_answered_comes_back_as_a_whole(shm_name: str) -> None:
+    with Bus(units=frozenset()) as bus:
+        names = [f"u{u}" for u in range(1, 9)]
+        with Partition(shm_name, [on_line(n, int(n[1:]), bus.path, timeout=0.1) for n in names]) as running:
+            for name in names:
+                running.until_quality(f"{name}/a", quality.BAD_NO_COMMUNICATION)
+            bus.units = frozenset(range(1, 9))
+            running.until_good(*(f"{name}/a" for name in names))
+
+
+def test_a_line_that_is_not_there_says_so_and_is_opened_when_it_comes(tmp_path: Path, shm_name: str) -> None:
+    path = tmp_path / "ttyUSB0"
+    with Partition(shm_name, [on_line("meter", 3, path)]) as running:
+        running.until_quality("meter/a", quality.BAD_COMMUNICATION_ERROR)
+        assert running["meter/$last_error"].value == (
+            f"meter: connect {path}: there is no such device; plug the adapter in, or correct device; "
+            "it is tried again")
+        with Bus() as bus:
+            path.symlink_to(bus.path)
+            running.until_good("meter/a")
+            bus.unplug()
+            running.until_quality("meter/a", quality.BAD_COMMUNICATION_ERROR)
+        path.unlink()
+        with Bus() as bus:
+            path.symlink_to(bus.path)
+            running.until_good("meter/a")
+
+
+def test_a_line_in_use_is_not_shared(shm_name: str) -> None:
+    with Bus() as bus, ModbusTCPClient.at(f"rtu://{bus.path}") as client:
+        assert client.fc03_read_holding_registers(4, 2) == [1004, 1005]
+        with Partition(shm_name, [on_line("meter", 3, bus.path)]) as running:
+            running.until_quality("meter/a", quality.BAD_COMMUNICATION_ERROR)
+            assert "it is in use by another program" in running["meter/$last_error"].value
+            client.close()
+            running.until_good("meter/a")
