@@ -96,11 +96,14 @@ def test_a_sequence_is_not_used_twice_when_the_take_over_is_killed_over_the_jour
             assert all(now[row] > sequence for row, sequence in seen.items())
 
 
+@pytest.mark.parametrize("first", ["publish.odd:5", "publish.even:5"])
 @pytest.mark.parametrize("place", ["publish.odd", "publish.half", "publish.copied"])
-def test_killed_again_and_again_in_its_take_over_a_segment_keeps_a_whole_slot(shm_name: str, place: str) -> None:
-    """Each life spoils one slot more; the newest whole one is never among them."""
-    kill_at(KILLED, shm_name, "publish.odd:5")
+def test_killed_again_and_again_in_its_take_over_a_segment_keeps_a_whole_slot(shm_name: str, first: str,
+                                                                              place: str) -> None:
+    """Each life spoils one slot more; neither the newest whole one nor the one that readers are led to is among them."""
+    kill_at(KILLED, shm_name, first)
     with process_image.attach(shm_name, timeout=5.0) as image:
+        kill_at(KILLED, shm_name, place)
         good = image.snapshot().records["value"].tolist()
         assert len(set(good)) == 1 and good[0] > 0
         for _ in range(6):
