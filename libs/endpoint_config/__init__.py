@@ -1,8 +1,9 @@
 """Endpoint files: XML and XSD in, frozen and typed models out. The only code that sees XML."""
 
+from .command_rules import check_rules
 from .consumer_models import ConsumerSettings, DeviceAttributes, OwnConsumer, attributes_of
 from .faults import MOST_FAULTS
-from .loading import check_together, load, load_consumer, load_modbus, load_opcua, load_partition
+from .loading import check_together, load, load_consumer, load_modbus, load_opcua, load_partition, load_rules
 from .models import (
     Audience,
     ConfigError,
@@ -22,6 +23,7 @@ from .models import (
 )
 from .names import unique_names
 from .opcua_points import OpcUaField, OpcUaPoint
+from .rule_models import CommandRule, CommandRules, Condition, Issuer, Rate
 from .schema import SchemaError, schema_path
 from .transports import Parity, Rs485, SerialLine, TlsSettings, Transport
 from .type_dictionary import DictionaryError, TypeDictionary, read_type_dictionary
@@ -30,6 +32,9 @@ from .writing import to_xml
 __all__ = [
     "MOST_FAULTS",
     "Audience",
+    "CommandRule",
+    "CommandRules",
+    "Condition",
     "ConfigError",
     "ConsumerSettings",
     "Datatype",
@@ -37,6 +42,7 @@ __all__ = [
     "DictionaryError",
     "EndpointFile",
     "Fault",
+    "Issuer",
     "ModbusPoint",
     "ModbusServer",
     "OpcUaField",
@@ -46,6 +52,7 @@ __all__ = [
     "OwnConsumer",
     "Parity",
     "Partition",
+    "Rate",
     "ReadFunction",
     "Rs485",
     "SchemaError",
@@ -58,12 +65,14 @@ __all__ = [
     "TypeDictionary",
     "WriteFunction",
     "attributes_of",
+    "check_rules",
     "check_together",
     "load",
     "load_consumer",
     "load_modbus",
     "load_opcua",
     "load_partition",
+    "load_rules",
     "read_type_dictionary",
     "schema_path",
     "to_xml",

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 from lxml import etree
 
 from . import modbus, opcua
+from .command_rules import read_rules
 from .consumer_models import ConsumerSettings
 from .document import conforms, parse, read_bytes
 from .explain import Explainer
@@ -20,6 +21,7 @@ from .modbus_checks import same_units
 from .modbus_transport import line_conflicts
 from .models import ConfigError, EndpointFile, Fault, ModbusServer, OpcUaServer, Partition
 from .partition import read_partition
+from .rule_models import CommandRules
 from .schema import ROOTS, SchemaError, compiled, described, schema_path
 from .service_names import distinct
 
@@ -103,6 +105,9 @@ def _read(kind: str, root: etree._Element, report: Report, faulty: set[etree._El
     if kind == "partition":
         partition = read_partition(root, report, faulty, wanted)
         return replace(_result(report, kind), partition=partition)
+    if kind == "rules":
+        rules = read_rules(root, report, faulty)
+        return replace(_result(report, kind), rules=rules)
     warnings: list[Fault]
     if kind == "modbus":
         servers, warnings = distinct(modbus.read_servers(root, report, faulty))
@@ -147,6 +152,12 @@ def load_consumer(path: PathLike, name: str, kind: str = "") -> tuple[Partition,
         wrong = Fault(file=file.file, line=0, message=f"is a file of kind {file.kind}; a file of kind partition")
         raise ConfigError(file.faults or (wrong,))
     return partition, partition.consumers[0] if len(partition.consumers) == 1 else None
+
+
+def load_rules(path: PathLike) -> CommandRules:
+    """The command rules of a file. Raises ConfigError for any fault."""
+    (file,) = _load_all(path, "rules", None)
+    return file.rules or CommandRules(file=file.file)
 
 
 def check_together(files: Sequence[EndpointFile]) -> tuple[Fault, ...]:

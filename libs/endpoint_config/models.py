@@ -12,6 +12,7 @@ from pathlib import Path
 
 from .consumer_models import ConsumerSettings, DeviceAttributes
 from .opcua_points import OpcUaField, OpcUaPoint, node_points
+from .rule_models import CommandRules
 from .transports import SerialLine, TlsSettings, Transport
 
 
@@ -339,10 +340,11 @@ class EndpointFile:
 
     file: Path
     kind: str
-    """`modbus`, `opcua` or `partition`; empty where the root element does not tell."""
+    """`modbus`, `opcua`, `partition` or `rules`; empty where the root element does not tell."""
     modbus: tuple[ModbusServer, ...] = ()
     opcua: tuple[OpcUaServer, ...] = ()
     partition: Partition | None = None
+    rules: CommandRules | None = None
     faults: tuple[Fault, ...] = ()
     warnings: tuple[Fault, ...] = ()
 

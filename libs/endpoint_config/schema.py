@@ -13,10 +13,11 @@ FILES = {
     "modbus": "modbustcp-endpoints.xsd",
     "opcua": "opcua-endpoints.xsd",
     "partition": "partition.xsd",
+    "rules": "command-rules.xsd",
 }
 """Schema file of each kind of file."""
 
-ROOTS = {"modbus-servers": "modbus", "opcua-servers": "opcua", "partition": "partition"}
+ROOTS = {"modbus-servers": "modbus", "opcua-servers": "opcua", "partition": "partition", "command-rules": "rules"}
 """Kind of file by the name of its root element."""
 
 
@@ -25,7 +26,7 @@ class SchemaError(Exception):
 
 
 def schema_path(kind: str) -> Path:
-    """File of the built-in schema of `modbus`, `opcua` or `partition`; KeyError for another kind."""
+    """File of the built-in schema of `modbus`, `opcua`, `partition` or `rules`; KeyError for another kind."""
     return Path(str(importlib.resources.files("endpoint_config.schemas"))) / FILES[kind]
 
 

@@ -1,0 +1,100 @@
+"""Unix sockets of type SEQPACKET: a packet is a message, and the kernel says who sent it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import socket
+import stat
+import struct
+from pathlib import Path
+
+from cpc.commands.decision import Peer
+
+BACKLOG = 64
+_CREDENTIALS = struct.Struct("3i")
+"""struct ucred of unix(7): pid, uid, gid."""
+
+
+class SocketError(Exception):
+    """A socket can't be made; the text says why and what to do."""
+
+
+def listen(path: Path, *, mode: int, folder_mode: int, group: int = -1) -> socket.socket:
+    """A listening socket at `path`; what a dead process left there is replaced. SocketError where it can't be.
+
+    The folder is made where it is missing; one that others could write to is refused, because they could put a socket
+    of their own there.
+    """
+    try:
+        path.parent.mkdir(mode=folder_mode, parents=True, exist_ok=True)
+        _refuse_open_folder(path.parent)
+        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        _remove_dead(path)
+        old = os.umask(0o777 & ~mode)  # between bind and chmod nobody gets in
+        try:
+            listener.bind(str(path))
+        finally:
+            os.umask(old)
+        os.chown(path, -1, group)
+        path.chmod(mode)
+        listener.listen(BACKLOG)
+        listener.setblocking(False)
+    except OSError as error:
+        raise SocketError(f"{path}: can't listen: {error.strerror or error}; a folder that this user can write, named "
+                          "in <directory> or CPC_COMMANDS") from error
+    return listener
+
+
+def connect(path: Path) -> socket.socket | None:
+    """A connection to a socket of this user or root, not blocking; None where nobody listens, or somebody else."""
+    made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        made.connect(str(path))
+        if credentials(made)[1] in (0, os.getuid()):
+            made.setblocking(False)
+            return made
+    except OSError:
+        pass
+    made.close()
+    return None
+
+
+def credentials(connection: socket.socket) -> tuple[int, int, int]:
+    """pid, uid and gid of the process at the other end, as of when it connected (SO_PEERCRED of unix(7))."""
+    data = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS.size)
+    pid, uid, gid = _CREDENTIALS.unpack(data)
+    return pid, uid, gid
+
+
+def peer_of(connection: socket.socket) -> Peer:
+    """Who is at the other end."""
+    pid, uid, _ = credentials(connection)
+    try:
+        user = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        user = str(uid)
+    return Peer(user=user, uid=uid, pid=pid)
+
+
+def _refuse_open_folder(folder: Path) -> None:
+    found = folder.stat()
+    if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+        raise SocketError(f"{folder}: every user can write there; a folder of mode 0755 or less")
+
+
+def _remove_dead(path: Path) -> None:
+    """Remove a socket at which nobody listens; one that somebody has is an error."""
+    probe = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    try:
+        probe.connect(str(path))
+    except FileNotFoundError:
+        return
+    except ConnectionRefusedError:
+        with contextlib.suppress(FileNotFoundError):
+            path.unlink()
+        return
+    finally:
+        probe.close()
+    raise SocketError(f"{path}: another process listens there; stop it, or use another namespace")
