@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from command_channel import outlet_socket
 from endpoint_config import Audience, ConfigError, Fault, Partition, Service, load, load_partition
 
 from cpc.logs import event
@@ -104,6 +105,8 @@ class Settings:
     """Seconds."""
     pki: Path | None = None
     """Folder of certificates for OPC UA servers that name none; None = beside their file."""
+    outlet: Path | None = None
+    """Private socket by which the command gate reaches this service; None = nothing can be written."""
     force: bool = False
     unlink: bool = True
     """Whether the segments are removed at a clean end."""
@@ -140,8 +143,16 @@ def settings_for(
         namespace=partition.namespace if namespace is None else namespace,
         interval=partition.interval if interval is None else interval,
         audiences=said.audiences, journal_entries=said.journal_entries, repair_after=said.repair_after,
-        pki=partition.pki,
+        pki=partition.pki, outlet=_outlet(partition, kind, namespace),
     )
+
+
+def _outlet(partition: Partition, kind: str, namespace: str | None) -> Path | None:
+    """Where the gate of the partition looks for this service."""
+    if partition.commands is None:
+        return None
+    space = partition.namespace if namespace is None else namespace
+    return outlet_socket(kind, space, partition.commands.directory)
 
 
 def all_settings(
@@ -344,6 +355,20 @@ def serve(settings: Settings, stop: Stop, on_ready: Callable[[], None] = lambda:
         on_ready()
         event(_log, logging.INFO, "polling", service=settings.kind, devices=len({p.device for p in points if p.device}),
               points=sum(not p.is_system for p in points), segments=",".join(settings.segments))
+        _open_outlet(settings, manager, stack)
         if not stop.requested:
             manager.periodic_read(settings.interval, writers, [writer.semaphore for writer in writers])
         manager.stop_clients()
+
+
+def _open_outlet(settings: Settings, manager: Any, stack: ExitStack) -> None:
+    """Let the command gate reach the manager; where that can't be, polling goes on all the same."""
+    if settings.outlet is None:
+        return
+    from cpc.commands.outlet import Outlet
+    from cpc.commands.sockets import SocketError
+
+    try:
+        stack.enter_context(Outlet(settings.outlet, manager))
+    except SocketError as error:
+        event(_log, logging.ERROR, "commands can't reach this service", service=settings.kind, error=error)

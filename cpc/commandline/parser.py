@@ -30,7 +30,7 @@ def build() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", default=False, help="show a traceback where cpc itself fails")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", parser_class=_Parser)
     for add in (_check, _run, _read, _segments, _watch, _simulate, _order, _init, _import, _export, _health, _demo,
-                _certs, _bench, _completion):
+                _certs, _write, _command_gate, _audit, _bench, _completion):
         add(commands)
     return parser
 
@@ -238,6 +238,48 @@ def _certs(commands: Commands) -> None:
                       help="host name or address in the certificate (may be given again; default: this host)")
     make.add_argument("--days", type=_days, default=825, help="days that it is valid (default: 825)")
     make.add_argument("--force", action="store_true", help="overwrite a key and certificate that are there")
+
+
+def _write(commands: Commands) -> None:
+    parser = _command(commands, "write", "ask the command gate to write a value, and say what the device did")
+    _asking(parser)
+
+
+def _command_gate(commands: Commands) -> None:
+    parser = _command(commands, "command", "talk to the command gate: try a command out, or ask what became of one",
+                      module="write")
+    _asking(parser)
+    parser.add_argument("--dry-run", action="store_true", help="only say what would be decided, and by which rule")
+    parser.add_argument("--query", metavar="ID", help="say what became of the command with this request_id")
+
+
+def _asking(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("point", metavar="POINT", help="full name, alias/name")
+    parser.add_argument("value", metavar="VALUE", help="in engineering units: a number, true, false, or a text")
+    parser.add_argument("--text", action="store_true", help="take VALUE for a text, whatever it looks like")
+    parser.add_argument("--select", action="store_true", help="select the point first, and operate then")
+    parser.add_argument("--no-verify", action="store_true", help="do not read back, where the rule leaves it open")
+    parser.add_argument("--expires", type=_positive, metavar="S", help="seconds after which it must not be carried out")
+    parser.add_argument("--priority", type=int, choices=range(10), default=4, metavar="0-9",
+                        help="higher goes first among those that wait (default: 4)")
+    parser.add_argument("--issuer", default="cli", help="name that goes with the command (default: cli)")
+    parser.add_argument("--timeout", type=_positive, default=30.0, metavar="S",
+                        help="seconds to wait for the final answer (default: 30)")
+    parser.add_argument("--namespace", type=_namespace, default="", help="prefix of the partition's names")
+    parser.add_argument("--socket", type=Path, metavar="PATH",
+                        help="the gate's socket (default: in $CPC_COMMANDS, /run/cpc or the user's own folder)")
+    _json(parser)
+
+
+def _audit(commands: Commands) -> None:
+    parser = _command(commands, "audit", "show the audit log of the command gate, or check that nobody changed it")
+    _add(parser, "--config", completers.xml_files, metavar="FILE", type=Path,
+         help="partition file that says where the log is (default: config/partition.xml)")
+    parser.add_argument("--folder", type=Path, metavar="DIR", help="the folder of the log itself")
+    parser.add_argument("--namespace", type=_namespace, help="prefix of the partition's names")
+    parser.add_argument("--verify", action="store_true", help="follow the chain of hashes through the whole log")
+    parser.add_argument("--since", metavar="TIME", help="records from then on: 2026-01-31T12:00:00Z, or 30m, 12h, 7d")
+    _json(parser)
 
 
 def _bench(commands: Commands) -> None:

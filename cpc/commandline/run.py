@@ -61,7 +61,7 @@ def _endpoint_files(args: Namespace, services: Sequence[Settings]) -> Iterator[d
 def _run_processes(args: Namespace, services: Sequence[Settings], files: dict[str, list[Path]],
                    partition: Partition | None) -> int:
     commands = [*_simulators(args, services, files), *(_service(args, s, files[s.kind]) for s in services),
-                *run_consumers.commands(args, partition)]
+                *run_consumers.gate(args, partition), *run_consumers.commands(args, partition)]
     status = run_consumers.status_segments(args, partition)
     supervisor = Supervisor(commands)
     watched = {**{s.kind: s.segments for s in services}, **{name: pair[:1] for name, pair in status.items()}}
@@ -116,6 +116,7 @@ def _run_threads(args: Namespace, services: Sequence[Settings], files: dict[str,
 
     polled = [replace(s, files=tuple(files[s.kind]), force=args.force, unlink=not args.keep) for s in services]
     with contextlib.ExitStack() as stack:
-        for command in [*_simulators(args, services, files), *run_consumers.commands(args, partition)]:
+        for command in [*_simulators(args, services, files), *run_consumers.gate(args, partition),
+                        *run_consumers.commands(args, partition)]:
             stack.enter_context(processes.companion(command.argv))
         return run_threads(polled, duration=args.duration, wait=SIMULATOR_SECONDS if args.simulate else 0.0)

@@ -1,4 +1,4 @@
-"""The consumers of a run: their command lines, folders and status segments."""
+"""The consumers of a run, and its command gate: their command lines, folders and status segments."""
 
 from __future__ import annotations
 
@@ -53,6 +53,16 @@ def _command(args: Namespace, partition: Partition, consumer: ConsumerSettings) 
                    argv=tuple(processes.python("cpc.consumers", *argv)))
 
 
+def gate(args: Namespace, partition: Partition | None) -> list[Command]:
+    """The process of the command gate, where the partition has one: the services go on without it."""
+    if partition is None or partition.commands is None:
+        return []
+    namespace = partition.namespace if args.namespace is None else args.namespace
+    argv = [f"--config={partition.file.absolute()}", f"--namespace={namespace}", f"--log-level={args.log_level}",
+            *(["--debug"] * args.debug)]
+    return [Command(name="commands", consumer=True, argv=tuple(processes.python("cpc.commands", *argv)))]
+
+
 def process_name(consumer: ConsumerSettings) -> str:
     """Its name for supervisor and log, told apart from a service of the same name."""
     return f"consumer:{consumer.name}"
@@ -60,7 +70,7 @@ def process_name(consumer: ConsumerSettings) -> str:
 
 def _prepare(partition: Partition, consumer: ConsumerSettings, namespace: str) -> None:
     """Give the other user its folder: it could not make one in ours."""
-    from cpc.consumers.settings import state_folder
+    from cpc.state import state_folder
 
     try:
         entry = pwd.getpwnam(consumer.user)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 from endpoint_config import ConsumerSettings, Partition, load_consumer
 
 from cpc.consumers.contract import Context, Refused
 from cpc.names import SERVICES, segment_name
+from cpc.state import state_folder
 
 
 def context_for(config: Path, name: str, *, kind: str = "", namespace: str | None = None) -> Context:
@@ -40,15 +40,3 @@ def segments_of(partition: Partition, settings: ConsumerSettings, namespace: str
         return tuple(f"{namespace}_{name}" if namespace else name for name in settings.segments)
     kinds = [service.kind for service in partition.services] or SERVICES
     return tuple(segment_name(kind, namespace) for kind in kinds)
-
-
-def state_folder(partition: Partition, namespace: str) -> Path:
-    """Where consumers keep what outlives them: as the file says, else systemd's, else the user's state folder."""
-    if partition.state is not None:
-        folder = partition.state
-    elif os.environ.get("STATE_DIRECTORY"):
-        folder = Path(os.environ["STATE_DIRECTORY"].partition(":")[0])
-    else:
-        home = os.environ.get("XDG_STATE_HOME") or os.path.expanduser("~/.local/state")  # noqa: PTH111 - may fail
-        folder = Path(home) / "cpc"
-    return folder / namespace if namespace else folder

@@ -23,7 +23,7 @@ from .models import (
 )
 from .names import unique_names
 from .opcua_points import OpcUaField, OpcUaPoint
-from .rule_models import CommandRule, CommandRules, Condition, Issuer, Rate
+from .rule_models import CommandRule, CommandRules, CommandSettings, Condition, Issuer, Rate
 from .schema import SchemaError, schema_path
 from .transports import Parity, Rs485, SerialLine, TlsSettings, Transport
 from .type_dictionary import DictionaryError, TypeDictionary, read_type_dictionary
@@ -34,6 +34,7 @@ __all__ = [
     "Audience",
     "CommandRule",
     "CommandRules",
+    "CommandSettings",
     "Condition",
     "ConfigError",
     "ConsumerSettings",

@@ -9,9 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from lxml import etree
 
 from .faults import Report, line_of
+from .groups import group_of
 from .models import Fault, ModbusPoint, ModbusServer, OpcUaServer
 from .opcua_points import OpcUaPoint
-from .rule_models import CommandRule, CommandRules, Condition, Issuer, Rate
+from .rule_models import CommandRule, CommandRules, CommandSettings, Condition, Issuer, Rate
 from .values import Entry
 
 CONDITIONS = ("interlock", "personnel", "operation_mode", "availability")
@@ -31,6 +32,19 @@ def read_rules(root: etree._Element, report: Report, faulty: set[etree._Element]
         first.setdefault(rule.name, rule.line)
         rules.append(rule)
     return CommandRules(rules=tuple(rules), file=report.file)
+
+
+def read_settings(element: etree._Element, report: Report, *, need_file: bool) -> CommandSettings | None:
+    """`<commands>` of a partition file; None where it names no rules, which is a fault."""
+    entry = Entry(element, report)
+    rules = entry.path("rules")
+    if rules is None:
+        entry.fault("", "no rules in commands; the file of command rules")
+        return None
+    if need_file and not rules.is_file():
+        entry.fault("rules", f"file {rules} is not there; the path of a file of command rules, relative to this file")
+    return CommandSettings(rules=rules, audit=entry.path("audit"), directory=entry.path("directory"),
+                           group=group_of(entry), line=entry.line())
 
 
 def _rule(entry: Entry, faulty: set[etree._Element]) -> CommandRule:

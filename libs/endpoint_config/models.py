@@ -12,7 +12,7 @@ from pathlib import Path
 
 from .consumer_models import ConsumerSettings, DeviceAttributes
 from .opcua_points import OpcUaField, OpcUaPoint, node_points
-from .rule_models import CommandRules
+from .rule_models import CommandRules, CommandSettings
 from .transports import SerialLine, TlsSettings, Transport
 
 
@@ -396,6 +396,8 @@ class Partition:
     """What reads the segments, in the file's order."""
     devices: tuple[DeviceAttributes, ...] = ()
     """Site, type and id of devices, by alias or pattern; see `attributes_of`."""
+    commands: CommandSettings | None = None
+    """The command gate; None = nothing is writable."""
     state: Path | None = None
     """Folder for what consumers must keep; None = that of systemd or of the user."""
     pki: Path | None = None

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import grp
 import os
 from pathlib import Path
 
 from lxml import etree
 
+from .command_rules import read_settings
 from .consumers import READERS, read_consumers, read_devices
 from .faults import Report, line_of
+from .groups import group_of
 from .models import Audience, Partition, Service
 from .values import Entry, expand, resolve
 
@@ -36,16 +37,18 @@ def read_partition(root: etree._Element, report: Report, faulty: set[etree._Elem
         first.setdefault(service.kind, line)
         services.append(service)
     listed = [child for child in root if child.tag in READERS]
+    gate = root.find("commands")
     if not services and not listed and not report.faults:
         report.fault(line_of(root), "no service in the partition; at least one service of kind modbus or opcua")
     return Partition(
         namespace=entry.texts.get("namespace", ""), interval=entry.seconds("interval", 1.0), services=tuple(services),
+        commands=None if gate is None or gate in faulty else read_settings(gate, report, need_file=wanted is None),
         pki=entry.path("pki"), state=entry.path("state"), consumers=read_consumers(listed, report, faulty, wanted),
         devices=read_devices(entry.repeated.get("device", ()), report, faulty), file=report.file)
 
 
 def _service(entry: Entry, faulty: set[etree._Element], *, need_files: bool) -> Service:
-    own = Audience(name="", group=_group(entry), mode=_mode(entry))
+    own = Audience(name="", group=group_of(entry), mode=_mode(entry))
     audiences = [own]
     first: dict[str, int] = {}
     for element in entry.repeated.get("audience", ()):
@@ -83,23 +86,12 @@ def _files(entry: Entry, *, need_files: bool) -> tuple[Path, ...]:
 
 
 def _audience(entry: Entry) -> Audience:
-    return Audience(name=entry.element.get("name", ""), group=_group(entry), mode=_mode(entry),
+    return Audience(name=entry.element.get("name", ""), group=group_of(entry), mode=_mode(entry),
                     include=_patterns(entry, "include"), exclude=_patterns(entry, "exclude"))
 
 
 def _patterns(entry: Entry, tag: str) -> tuple[str, ...]:
     return tuple((element.text or "").strip() for element in entry.repeated.get(tag, ()))
-
-
-def _group(entry: Entry) -> str | None:
-    """The group's name; one that this machine does not know is a warning, for the file may be meant for another."""
-    name = entry.texts.get("group") or None
-    if name is not None:
-        try:
-            grp.getgrnam(name)
-        except KeyError:
-            entry.warn("group", f"group {name} is not known on this machine; the name of a group")
-    return name
 
 
 def _mode(entry: Entry) -> int:

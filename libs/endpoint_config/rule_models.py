@@ -86,3 +86,18 @@ class CommandRules:
 
     rules: tuple[CommandRule, ...] = ()
     file: Path = Path()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CommandSettings:
+    """`<commands>` of partition.xml: how the command gate runs."""
+
+    rules: Path
+    """The file of command rules."""
+    audit: Path | None = None
+    """Folder of the audit log; None = `audit` in the state folder."""
+    directory: Path | None = None
+    """Folder of the sockets; None = by the environment."""
+    group: str | None = None
+    """Group that may connect; None = the primary group of the gate's user."""
+    line: int = 0
