@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from argparse import Namespace
@@ -30,7 +31,7 @@ def run(args: Namespace) -> int:
         raise absent(f"cpc audit: {folder}: no audit log; the command gate writes it from its first start on")
     try:
         if args.verify:
-            return _verify(folder, json=args.json)
+            return _verify(folder, as_json=args.json)
         records = list(audit.read(folder, since))
     except audit.AuditError as error:
         raise CommandError(f"cpc audit: {error}") from error
@@ -42,9 +43,9 @@ def run(args: Namespace) -> int:
     return Exit.DONE
 
 
-def _verify(folder: Path, *, json: bool) -> int:
+def _verify(folder: Path, *, as_json: bool) -> int:
     verdict = audit.verify(folder)
-    if json:
+    if as_json:
         print_json({"folder": str(folder), "records": verdict.records, "files": verdict.files,
                     "last_hash": verdict.last_hash, "faults": list(verdict.faults)})
     else:
@@ -60,7 +61,8 @@ def _row(record: dict[str, Any]) -> list[str]:
     who = "/".join(str(record[key]) for key in ("user", "issuer") if record.get(key))
     cells = [record["time"], record["event"], record.get("status"), who, record.get("point"), record.get("value"),
              record.get("previous"), record.get("read"), record.get("rule"), record.get("message")]
-    return [printable(str(cell)) if cell is not None else "" for cell in cells]
+    texts = ["" if cell is None else cell if isinstance(cell, str) else json.dumps(cell) for cell in cells]
+    return [printable(text) for text in texts]
 
 
 def _folder(args: Namespace) -> Path:

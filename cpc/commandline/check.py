@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from endpoint_config import EndpointFile, Fault, Partition, Service, check_together, load
+from endpoint_config import EndpointFile, Fault, Partition, Service, check_rules, check_together, load
 
 from cpc.commandline import plans
 from cpc.commandline.errors import Exit
@@ -45,6 +45,7 @@ def run(args: Namespace) -> int:
     for report in found:
         if report.file.partition is not None:
             _check_services(report.file.partition, reports)
+    _check_rules(reports)
     if args.online:
         _ask_devices(found)
     if args.strict:
@@ -73,6 +74,8 @@ def _load(paths: Sequence[Path]) -> dict[Path, _Report]:
         reports[path.resolve()] = _Report(file, interval, list(file.faults), list(file.warnings))
         if file.partition is not None:
             named = [named for service in file.partition.services for named in service.files]
+            if file.partition.commands is not None:
+                named.append(file.partition.commands.rules)
             # What is missing is a fault of the partition file already.
             queue[:0] = [(path, file.partition.interval, file.partition.pki) for path in named if path.exists()]
     return reports
@@ -96,6 +99,22 @@ def _check_services(partition: Partition, reports: Mapping[Path, _Report]) -> No
                     f"is a file of kind {kind}; {partition.file} needs a file of kind {service.kind} here")))
         for warning in check_together([report.file for report in members]):
             next((r for r in members if r.file.file == warning.file), members[0]).warnings.append(warning)
+
+
+def _check_rules(reports: Mapping[Path, _Report]) -> None:
+    """Command rules beside the points of the partition that names them, else beside all files that were given."""
+    for path, report in reports.items():
+        if report.file.rules is None:
+            continue
+        served = [r.file.partition for r in reports.values() if r.file.partition is not None
+                  and r.file.partition.commands is not None and r.file.partition.commands.rules.resolve() == path]
+        members = [m for p in served for s in p.services for m in _members(s, reports)] or list(reports.values())
+        modbus = [server for member in members for server in member.file.modbus]
+        opcua = [server for member in members for server in member.file.opcua]
+        if modbus or opcua:
+            faults, warnings = check_rules(report.file.rules, modbus, opcua)
+            report.faults += faults
+            report.warnings += warnings
 
 
 def _ask_devices(reports: Sequence[_Report]) -> None:
@@ -157,7 +176,9 @@ def _as_json(report: _Report, *, plan: bool) -> dict[str, Any]:
 
 def _print(report: _Report, *, plan: bool) -> None:
     parts = [report.file.kind or "unknown kind"]
-    if report.file.kind != "partition":
+    if report.file.rules is not None:
+        parts.append(plural(len(report.file.rules.rules), "rule"))
+    elif report.file.kind != "partition":
         parts += [plural(report.devices, "device"), plural(report.file.points, "point"),
                   plural(len(report.requests), "request") + " a round"]
     elif report.file.partition is not None:
