@@ -1,6 +1,6 @@
-"""A serial line of this machine as a non-blocking descriptor: termios alone, no library between us and the kernel.
+"""A serial line of this machine as a non-blocking descriptor, with no library between us and the kernel.
 
-Settings that termios can't say (odd rates, RS-485) go by ioctl, see ioctl_tty(2) and the kernel's serial-rs485 page.
+See ioctl_tty(2), TCSETS2(2const) and the kernel's page on serial RS-485.
 """
 
 from __future__ import annotations
@@ -23,8 +23,14 @@ if TYPE_CHECKING:
     from modbus_tcp_client.transport import Dialing, Failed, Reached
 
 TCGETS2, TCSETS2 = 0x802C542A, 0x402C542B
-"""ioctls for struct termios2, which takes any rate (x86, ARM, RISC-V)."""
-_TERMIOS2 = struct.Struct("4IB19s2I")
+"""ioctls for struct termios2 (x86, ARM)."""
+_CONTROL_CHARACTERS = 19
+_TERMIOS2 = struct.Struct(f"4IB{_CONTROL_CHARACTERS}s2I")
+"""Flags of input, output, control and local; line discipline, control characters, rates in and out."""
+_PSEUDO_TERMINALS = range(136, 144)
+"""Major device numbers of terminals without a line behind them, which take every setting and keep none."""
+RATE_TOLERANCE = 0.03
+"""Part by which a rate may differ, for dividers do not hit every one."""
 _BOTHER = 0o010000
 TIOCGSERIAL, TIOCSSERIAL = 0x541E, 0x541F
 _SERIAL_FLAGS_AT, _SERIAL_BYTES, _ASYNC_LOW_LATENCY = 16, 72, 0x2000
@@ -126,36 +132,36 @@ def _claim(descriptor: int) -> None:
 
 
 def _configure(descriptor: int, line: SerialLine) -> None:
-    """Raw bytes, the line's rate and character; no modem lines, no flow control."""
-    cflag = termios.CLOCAL | termios.CREAD | _CFLAGS[line.parity]
+    """Raw bytes, the line's rate and character; no modem lines, no flow control.
+
+    By ioctl, which takes any rate, and not by tcsetattr: that one fails on a pseudo terminal where a setting that means
+    nothing there is all that it would change.
+    """
+    cflag = _BOTHER | termios.CLOCAL | termios.CREAD | _CFLAGS[line.parity]
     cflag |= termios.CS7 if line.databits == 7 else termios.CS8
     cflag |= termios.CSTOPB if line.stopbits == 2 else 0
     # A character with a parity fault is thrown away: the frame is then too short, which its check sum tells.
-    iflag = termios.INPCK | termios.IGNPAR | termios.IGNBRK if line.parity is not Parity.NONE else termios.IGNBRK
-    rate = getattr(termios, f"B{line.baudrate}", None)
+    iflag = termios.IGNBRK | (0 if line.parity is Parity.NONE else termios.INPCK | termios.IGNPAR)
+    control = bytearray(_CONTROL_CHARACTERS)
+    control[termios.VMIN] = 1
+    wanted = _TERMIOS2.pack(iflag, 0, cflag, 0, 0, bytes(control), line.baudrate, line.baudrate)
     try:
-        attributes = termios.tcgetattr(descriptor)
-        control = attributes[6]
-        control[termios.VMIN], control[termios.VTIME] = 1, 0
-        speed = termios.B38400 if rate is None else rate
-        termios.tcsetattr(descriptor, termios.TCSANOW, [iflag, 0, cflag, 0, speed, speed, control])
-        if rate is None:
-            _set_odd_rate(descriptor, line.baudrate)
-    except (termios.error, OSError) as fault:
-        code, words = fault.args[0], fault.args[-1]
-        raise ChannelError(no_connection(
-            f"it does not take {line.baudrate} baud, {line.databits} data bits, parity {line.parity}, "
-            f"{line.stopbits} stop bits ({str(words).lower()}, {code})", "settings that its driver knows")) from fault
+        fcntl.ioctl(descriptor, TCSETS2, wanted)
+        taken = _TERMIOS2.unpack(fcntl.ioctl(descriptor, TCGETS2, bytes(_TERMIOS2.size)))
+    except OSError as fault:
+        raise ChannelError(_not_taken(line, (fault.strerror or str(fault)).lower())) from fault
+    if os.major(os.fstat(descriptor).st_rdev) in _PSEUDO_TERMINALS:
+        return
+    if (taken[2] ^ cflag) & (termios.CSIZE | termios.PARENB | termios.PARODD | termios.CSTOPB):
+        raise ChannelError(_not_taken(line, "the driver keeps others"))
+    if abs(taken[7] - line.baudrate) > RATE_TOLERANCE * line.baudrate:
+        raise ChannelError(_not_taken(line, f"the driver makes {taken[7]} baud of it"))
     _hasten(descriptor)
 
 
-def _set_odd_rate(descriptor: int, baudrate: int) -> None:
-    """A rate that termios has no name for."""
-    raw = fcntl.ioctl(descriptor, TCGETS2, bytes(_TERMIOS2.size))
-    iflag, oflag, cflag, lflag, discipline, control, _, _ = _TERMIOS2.unpack(raw)
-    cflag = cflag & ~0o010017 | _BOTHER
-    fcntl.ioctl(descriptor, TCSETS2, _TERMIOS2.pack(iflag, oflag, cflag, lflag, discipline, control, baudrate,
-                                                    baudrate))
+def _not_taken(line: SerialLine, why: str) -> Failure:
+    return no_connection(f"it does not take {line.baudrate} baud, {line.databits} data bits, parity {line.parity}, "
+                         f"{line.stopbits} stop bits ({why})", "settings that its driver knows")
 
 
 def _hasten(descriptor: int) -> None:
