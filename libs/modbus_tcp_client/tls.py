@@ -62,6 +62,7 @@ _SAID: tuple[tuple[str, str, str], ...] = (
     ("UNSUPPORTED_PROTOCOL", "the server speaks no TLS 1.2 or newer", "update the device; older TLS is not safe"),
     ("WRONG_VERSION_NUMBER", "the server does not speak TLS on this port", "check port (802), or use transport tcp"),
     ("HTTP_REQUEST", "the server does not speak TLS on this port", "check port (802), or use transport tcp"),
+    ("EOF OCCURRED", "the server broke the connection off", "see its log; a client certificate where it demands one"),
     ("HANDSHAKE_FAILURE", "the server refuses the handshake", "a client certificate where it demands one, and a "
      "cipher that both sides know"),
 )
@@ -154,16 +155,23 @@ class TlsChannel:
     def __init__(self, connection: ssl.SSLSocket, settings: TlsSettings) -> None:
         self._socket = connection
         self._settings = settings
+        self._heard = False
         self.fileno, self.close = connection.fileno, connection.close
 
     def recv_into(self, buffer: memoryview, /) -> int:
         """See Channel. A record is at most as large as the engine's buffer, so none waits inside the library."""
         try:
-            return self._socket.recv_into(buffer)
+            count = self._socket.recv_into(buffer)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             raise BlockingIOError(errno.EAGAIN, "no whole record") from None
-        except ssl.SSLError as fault:
-            raise ChannelError(failure_of(fault, self._settings)) from fault
+        except OSError as fault:
+            raise self._error(fault) from fault
+        if not count and not self._heard:
+            ours = "one that the server trusts" if self._settings.client_certificate else "which the server may demand"
+            raise ChannelError(no_connection("the server closed the connection without a word after the handshake",
+                                             f"check the client certificate, {ours}"))
+        self._heard = True
+        return count
 
     def send(self, data: bytes | bytearray | memoryview, /) -> int:
         """See Channel."""
@@ -171,8 +179,18 @@ class TlsChannel:
             return self._socket.send(data)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return 0
-        except ssl.SSLError as fault:
-            raise ChannelError(failure_of(fault, self._settings)) from fault
+        except OSError as fault:
+            # With TLS 1.3 a server refuses our certificate after the handshake: its alert may wait to be read.
+            try:
+                self._socket.recv(1)
+            except OSError as alert:
+                raise self._error(alert) from fault
+            raise self._error(fault) from fault
+
+    def _error(self, fault: OSError) -> ChannelError:
+        if isinstance(fault, ssl.SSLError):
+            return ChannelError(failure_of(fault, self._settings))
+        return ChannelError(from_system(fault))
 
     def describe(self) -> str:
         """Version, cipher and our role, for the log."""
