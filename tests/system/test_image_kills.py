@@ -100,7 +100,7 @@ def test_a_sequence_is_not_used_twice_when_the_take_over_is_killed_over_the_jour
 @pytest.mark.parametrize("place", ["publish.odd", "publish.half", "publish.copied"])
 def test_killed_again_and_again_in_its_take_over_a_segment_keeps_a_whole_slot(shm_name: str, first: str,
                                                                               place: str) -> None:
-    """Each life spoils one slot more; neither the newest whole one nor the one that readers are led to is among them."""
+    """Each life spoils one slot more; never the newest whole one, nor the one that readers are led to."""
     kill_at(KILLED, shm_name, first)
     with process_image.attach(shm_name, timeout=5.0) as image:
         kill_at(KILLED, shm_name, place)

@@ -1,0 +1,141 @@
+"""The audit log: whole through crashes, and a change to it shows."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from cpc.commands import audit
+from cpc.commands.audit import AuditError, AuditLog
+
+
+def write(folder: Path, count: int, **more: int) -> None:
+    log = AuditLog(folder, **more)
+    for i in range(count):
+        log.append("refused", request_id=f"r{i}", message="no rule", empty=None)
+        log.sync()
+    log.close()
+
+
+def test_records_follow_each_other_over_restarts(tmp_path: Path) -> None:
+    write(tmp_path / "a", 3)
+    write(tmp_path / "a", 2)
+    verdict = audit.verify(tmp_path / "a")
+    assert (verdict.records, verdict.faults) == (5, ())
+    records = list(audit.read(tmp_path / "a"))
+    assert [r["seq"] for r in records] == [1, 2, 3, 4, 5]
+    assert records[0]["prev"] == audit.FIRST and "empty" not in records[0]
+    assert verdict.last_hash == records[-1]["hash"] == audit.digest(records[-1])
+
+
+def test_a_record_is_on_the_disk_after_sync_and_not_before(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path)
+    log.append("sent", request_id="r1")
+    assert not list(audit.read(tmp_path))
+    log.sync()
+    assert [r["event"] for r in audit.read(tmp_path)] == ["sent"]
+    log.close()
+
+
+def test_full_files_are_put_aside_and_the_chain_goes_on(tmp_path: Path) -> None:
+    write(tmp_path, 40, rotate_bytes=1500)
+    write(tmp_path, 1, rotate_bytes=1500)
+    verdict = audit.verify(tmp_path)
+    assert verdict.files > 5
+    assert (verdict.records, verdict.faults) == (41, ())
+    assert (tmp_path / "audit.log").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize("place", [0, 2, 4])
+def test_a_changed_record_shows(tmp_path: Path, place: int) -> None:
+    write(tmp_path, 5)
+    path = tmp_path / audit.CURRENT
+    lines = path.read_text().splitlines(keepends=True)
+    lines[place] = lines[place].replace("no rule", "all well")
+    path.write_text("".join(lines))
+    verdict = audit.verify(tmp_path)
+    assert len(verdict.faults) == 1 and f"audit.log:{place + 1}: the record was changed" in verdict.faults[0]
+
+
+def test_a_record_changed_with_its_hash_breaks_the_chain(tmp_path: Path) -> None:
+    write(tmp_path, 5)
+    path = tmp_path / audit.CURRENT
+    records = [json.loads(line) for line in path.read_text().splitlines()]
+    records[2]["message"] = "all well"
+    records[2]["hash"] = audit.digest(records[2])
+    path.write_text("".join(json.dumps(r, separators=(",", ":")) + "\n" for r in records))
+    verdict = audit.verify(tmp_path)
+    assert len(verdict.faults) == 1 and "audit.log:4: the chain is broken" in verdict.faults[0]
+
+
+@pytest.mark.parametrize("gone", [0, 2])
+def test_a_record_taken_out_shows(tmp_path: Path, gone: int) -> None:
+    write(tmp_path, 5)
+    path = tmp_path / audit.CURRENT
+    lines = path.read_text().splitlines(keepends=True)
+    del lines[gone]
+    path.write_text("".join(lines))
+    assert "does not follow" in audit.verify(tmp_path).faults[0]
+
+
+@pytest.mark.parametrize("keep", [1, 30, 150])
+def test_half_a_record_of_a_crash_is_accounted_for(tmp_path: Path, keep: int) -> None:
+    write(tmp_path, 3)
+    path = tmp_path / audit.CURRENT
+    whole = path.read_bytes()
+    path.write_bytes(whole + whole.splitlines()[0][:keep])
+    write(tmp_path, 2)
+    assert audit.verify(tmp_path).faults == ()
+    events = [r["event"] for r in audit.read(tmp_path)]
+    assert events == ["refused"] * 3 + ["recovered"] + ["refused"] * 2
+
+
+def test_rubbish_that_no_crash_accounts_for_shows(tmp_path: Path) -> None:
+    write(tmp_path, 3)
+    path = tmp_path / audit.CURRENT
+    lines = path.read_bytes().splitlines(keepends=True)
+    path.write_bytes(lines[0] + b"rubbish\n" + b"".join(lines[1:]))
+    assert "audit.log:2: not a record" in audit.verify(tmp_path).faults[0]
+
+
+def test_two_gates_do_not_write_one_log(tmp_path: Path) -> None:
+    log = AuditLog(tmp_path)
+    with pytest.raises(AuditError, match="another gate"):
+        AuditLog(tmp_path)
+    log.close()
+    AuditLog(tmp_path).close()
+
+
+def test_a_full_disk_is_an_error_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = AuditLog(tmp_path)
+    log.append("sent", request_id="r1")
+    write_for_real = os.write
+
+    def half_then_full(descriptor: int, data: bytes) -> int:
+        monkeypatch.setattr(os, "write", full)
+        return write_for_real(descriptor, bytes(data)[:20])
+
+    def full(descriptor: int, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "write", half_then_full)
+    with pytest.raises(AuditError, match="No space left"):
+        log.sync()
+    monkeypatch.undo()
+    log.append("outcome", request_id="r1")
+    log.close()
+    assert audit.verify(tmp_path).faults == ()
+    assert [r["event"] for r in audit.read(tmp_path)] == ["sent", "outcome"]
+
+
+def test_records_since_a_time_are_found(tmp_path: Path) -> None:
+    clock = iter(range(1_700_000_000, 1_700_000_100))
+    log = AuditLog(tmp_path, wall=lambda: float(next(clock)))
+    for i in range(5):
+        log.append("refused", request_id=f"r{i}")
+    log.close()
+    assert [r["request_id"] for r in audit.read(tmp_path, since=1_700_000_003.0)] == ["r3", "r4"]
