@@ -13,7 +13,7 @@ from endpoint_config.endpoint import FUNCTIONS
 from lxml import etree
 
 ROOT = Path(__file__).resolve().parents[3]
-KINDS = ["modbus", "opcua", "partition"]
+KINDS = ["modbus", "opcua", "partition", "rules"]
 XS = "{http://www.w3.org/2001/XMLSchema}"
 
 
