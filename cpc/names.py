@@ -1,4 +1,4 @@
-"""The names in /dev/shm that others rely on."""
+"""The names in /dev/shm that others rely on, and where files are looked for when nothing else is said."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 
 DEFAULT_CONFIG = Path("config/partition.xml")
 """The partition file that is taken when nothing else is said."""
+DEFAULT_PKI = DEFAULT_CONFIG.parent / "pki"
+"""The folder of certificates beside it."""
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared memory, not a temporary file
 SERVICES = ("modbus", "opcua")
 """Acquisition services, in the order in which they are started."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from endpoint_config import EndpointFile, Fault, Partition, Service, check_rules, check_together, load
 
-from cpc.commandline import plans
+from cpc.commandline import certs_expiry, plans
 from cpc.commandline.errors import Exit
 from cpc.commandline.output import complain, plural, print_json
 
@@ -86,6 +86,7 @@ def _examine(report: _Report) -> None:
         report.requests, impossible = plans.requests(report.file)
         report.faults += impossible
         report.warnings += plans.feasibility(report.file, report.interval)
+        report.warnings += certs_expiry.warnings(report.file)
 
 
 def _check_services(partition: Partition, reports: Mapping[Path, _Report]) -> None:

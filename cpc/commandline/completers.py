@@ -21,6 +21,14 @@ def xml_files(prefix: str, **_: Any) -> Iterable[str]:
     return found
 
 
+def folders(prefix: str, **_: Any) -> Iterable[str]:
+    """Folders."""
+    from argcomplete.completers import DirectoriesCompleter
+
+    found: Iterable[str] = DirectoriesCompleter()(prefix)
+    return found
+
+
 def segments(prefix: str, **_: Any) -> Iterable[str]:
     """Names in /dev/shm that look like segments: listing alone, nothing is opened."""
     try:

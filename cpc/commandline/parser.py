@@ -10,7 +10,7 @@ from typing import Any
 
 from cpc import __version__
 from cpc.commandline import completers
-from cpc.names import NAMESPACE
+from cpc.names import DEFAULT_PKI, NAMESPACE
 
 _EXIT_HELP = """exit status: 0 done; 1 a fault in a file or in what was to be done; 2 usage;
 3 a segment, point or peer is not there"""
@@ -93,7 +93,8 @@ def _namespace(text: str) -> str:
 
 
 def _files(parser: argparse.ArgumentParser, flag: str, text: str, **more: Any) -> None:
-    option = parser.add_argument(flag, metavar="FILE", nargs="+", type=Path, help=text, **more)
+    count = "*" if "default" in more else "+"
+    option = parser.add_argument(flag, metavar="FILE", nargs=count, type=Path, help=text, **more)
     completers.give(option, completers.xml_files)
 
 
@@ -228,16 +229,43 @@ def _demo(commands: Commands) -> None:
 
 
 def _certs(commands: Commands) -> None:
-    parser = _command(commands, "certs", "make certificates for OPC UA")
+    parser = _command(commands, "certs", "make certificates for OPC UA, and say which servers are trusted")
     actions = parser.add_subparsers(metavar="ACTION", dest="action", required=True, parser_class=_Parser)
     make = _command(actions, "make", "make a private key and a self-signed application certificate", module="certs")
-    make.add_argument("folder", metavar="DIR", type=Path, help="where certificate and key go")
+    make.add_argument("folder", metavar="DIR", type=Path, nargs="?",
+                      help="where certificate and key go (default: own/certs and own/private of the folder of "
+                           "certificates, which is made)")
     make.add_argument("--name", default="cpc-partition", help="common name, and the files' name")
     make.add_argument("--uri", help="application URI, as `client_app_uri` says (default: urn:HOST:NAME)")
     make.add_argument("--host", action="append", default=[],
                       help="host name or address in the certificate (may be given again; default: this host)")
-    make.add_argument("--days", type=_days, default=825, help="days that it is valid (default: 825)")
     make.add_argument("--force", action="store_true", help="overwrite a key and certificate that are there")
+    renew = _command(actions, "renew", "make a new key and certificate in place of old ones, which are kept aside",
+                     module="certs")
+    renew.add_argument("files", metavar="CERTIFICATE KEY", type=Path, nargs="*",
+                       help="the pair that an endpoint file names (default: the one in own)")
+    for action in (make, renew):
+        action.add_argument("--days", type=_days, default=825, help="days that it is valid (default: 825)")
+        action.add_argument("--bits", type=int, choices=[2048, 3072, 4096], default=2048,
+                            help="length of the RSA key (default: 2048)")
+    listed = _command(actions, "list", "list our own, trusted, issuing and rejected certificates, and why those were",
+                      module="certs_store")
+    trust = _command(actions, "trust", "trust a certificate or CA, or add a CA's revocation list", module="certs_store")
+    trust.add_argument("what", metavar="FILE|FINGERPRINT",
+                       help="a file, or the first 6 or more digits of a fingerprint that `cpc certs list` shows")
+    trust.add_argument("--issuer", action="store_true",
+                       help="a CA that is only needed to follow chains: what it issued is not trusted by that")
+    reject = _command(actions, "reject", "trust a certificate no longer", module="certs_store")
+    reject.add_argument("what", metavar="FILE|FINGERPRINT", help="as for `cpc certs trust`")
+    expiry = _command(actions, "expiry", "say when certificates and revocation lists end", module="certs_expiry")
+    _files(expiry, "file", "also those that these endpoint or partition files name", default=[])
+    expiry.add_argument("--within", metavar="DAYS", type=_days, default=30, help="what is soon (default: 30)")
+    expiry.add_argument("--strict", action="store_true", help="exit with 1 also for what ends soon")
+    for action in (listed, expiry):
+        _json(action)
+    for action in (make, renew, listed, trust, reject, expiry):
+        _add(action, "--pki", completers.folders, metavar="DIR", type=Path, default=DEFAULT_PKI,
+             help=f"folder of certificates (default: {DEFAULT_PKI})")
 
 
 def _write(commands: Commands) -> None:

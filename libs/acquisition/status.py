@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 from process_image import Point
@@ -21,14 +21,17 @@ _NUMERIC: tuple[tuple[str, str, str, str], ...] = (
 )
 
 
-def system_points(alias: str) -> list[Point]:
-    """The system points of one device, in the order in which DeviceStatus gives their values."""
+def system_points(alias: str, extra: Sequence[Point] = ()) -> list[Point]:
+    """The system points of one device, in the order in which DeviceStatus gives their values.
+
+    `extra` are numeric ones that only its protocol has; all devices of a service have the same.
+    """
     numeric = [
         Point(name=name, device=alias, type=kind, unit=unit, description=text) for name, kind, unit, text in _NUMERIC
     ]
     error = Point(name="$last_error", device=alias, type="string", size=LAST_ERROR_BYTES,
                   description="the latest failure: device: operation address: what; what to do")
-    return [*numeric, error]
+    return [*numeric, *extra, error]
 
 
 _SERVICE: tuple[tuple[str, str], ...] = (
@@ -60,6 +63,8 @@ class DeviceStatus:
     late: int = 0
     missed: int = 0
     last_error: str = ""
+    extra: Callable[[], tuple[float, ...]] = field(default=tuple, repr=False)
+    """Gives the values of the protocol's own system points."""
     on_urgent: Callable[[], None] = field(default=lambda: None, repr=False)
     """Called when something changed that must not wait for the next status tick."""
 
@@ -92,4 +97,4 @@ class DeviceStatus:
     def numbers(self) -> tuple[float, ...]:
         """The numeric values in the order of `system_points`."""
         return (float(self.connected), self.requests, self.failures, self.response_ms, self.lateness_ms,
-                self.late, self.missed)
+                self.late, self.missed, *self.extra())

@@ -309,15 +309,18 @@ async def _step(operation: str, step: Awaitable[T], patience: float) -> T:
         raise Malformed(operation, f"{type(error).__name__}: {error}", "is this an OPC UA server?") from error
 
 
+_USER_ADVICE = "check user name and password, or have the server trust user_certificate"
+
+
 def _advice(code: int) -> str:
     name = ua.status_codes.get_name_and_doc(code)[0]
     return {
         "BadCertificateUriInvalid": "client_app_uri must be the URI in the client certificate",
         "BadSecurityChecksFailed": "the server must trust our client certificate",
         "BadCertificateUntrusted": "the server must trust our client certificate",
-        "BadUserAccessDenied": "check user name and password",
-        "BadIdentityTokenRejected": "check user name and password",
-        "BadIdentityTokenInvalid": "check user name and password",
+        "BadUserAccessDenied": _USER_ADVICE,
+        "BadIdentityTokenRejected": _USER_ADVICE,
+        "BadIdentityTokenInvalid": _USER_ADVICE,
         "BadTooManySessions": "the server's session table is full",
     }.get(name, "")
 

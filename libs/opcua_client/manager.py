@@ -25,6 +25,7 @@ from endpoint_config import OpcUaNode, OpcUaServer, load_opcua
 from process_image import Point, Writer
 
 from opcua_client.datatypes import Described, Key, image_points, interval_of, remembered, shown_id
+from opcua_client.expiry import LOOK_SECONDS, certificate_points
 from opcua_client.keeper import QUICK_PAUSE
 from opcua_client.poller import ServerPoller
 from opcua_client.schedule import stagger
@@ -94,7 +95,7 @@ class OpcUaClientManager:
         self._points = (*own, *service_points())
 
     def _system_points(self, alias: str) -> list[Point]:
-        first, *others = system_points(alias)
+        first, *others = system_points(alias, certificate_points(alias))
         return [replace(first, extra=(*first.extra, ASKED)) if alias in self._asked else first, *others]
 
     def learn_units(self, known: Iterable[Point] = (), seconds: float = UNIT_SECONDS) -> None:
@@ -160,6 +161,7 @@ class OpcUaClientManager:
         tasks = [asyncio.ensure_future(poller.run()) for poller in self._pollers]
         tasks.append(asyncio.ensure_future(self._publish(publisher)))
         tasks.append(asyncio.ensure_future(self._desk.run(self._pollers)))
+        tasks.append(asyncio.ensure_future(self._watch_certificates()))
         stopped = asyncio.ensure_future(self._stopped())
         try:
             done, _ = await asyncio.wait([stopped, *tasks], return_when=asyncio.FIRST_COMPLETED)
@@ -192,6 +194,14 @@ class OpcUaClientManager:
                 async with asyncio.timeout(pause):
                     await self._wake.wait()
             self._wake.clear()
+
+    async def _watch_certificates(self) -> None:
+        """Look at the ends of all certificates now and then; a few servers at a time, so that nobody waits for it."""
+        while True:
+            for poller in self._pollers:
+                poller.certificates.look()
+                await asyncio.sleep(0)
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def _stopped(self) -> None:
         """End when `stop_clients` was called, from wherever; perhaps before the loop ran."""

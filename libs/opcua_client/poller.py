@@ -16,6 +16,7 @@ from endpoint_config import OpcUaNode, OpcUaServer
 from process_image.quality import BAD_INTERNAL_ERROR
 
 from opcua_client.errors import OpcUaError
+from opcua_client.expiry import CertificateWatch
 from opcua_client.group import DOWN_SECONDS, Group
 from opcua_client.keeper import QUICK_PAUSE, Keeper
 from opcua_client.schedule import Grid
@@ -35,6 +36,7 @@ class ServerPoller:
         self.status: DeviceStatus = publisher.status(server.alias)
         self.flush = schedule_flush
         self.keeper = Keeper(server, self.status, self, quick_pause=quick_pause)
+        self.certificates = CertificateWatch(server, self.status)
         self.session: Session | None = None
         self.groups: list[Group] = []
         self._learning: asyncio.Task[None] | None = None
@@ -89,6 +91,8 @@ class ServerPoller:
     def session_up(self, session: Session) -> None:
         """Every scan class polls at once."""
         self.session = session
+        self.certificates.seen(session.certificate)
+        self.certificates.look()
         for group in self.groups:
             group.start(session)
 

@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import Any
 
+from cryptography import x509
 from endpoint_config import OpcUaServer, SecurityMode
 
 from opcua_client.certificates import Identity, application_uris, load_certificate, load_identity, own_identity
@@ -48,6 +49,9 @@ class Session:
     learner: Learner
     """Learns more of them."""
 
+    certificate: x509.Certificate | None = None
+    """The server's, where it was needed and is trusted."""
+
     async def close(self, seconds: float = CLOSE_SECONDS) -> None:
         """End it politely within `seconds`, else at once."""
         await self.channel.close(seconds)
@@ -64,6 +68,7 @@ async def open_session(server: OpcUaServer, *, connect_timeout: float, patience:
     if server.server_certificate is not None:
         load_certificate(server.server_certificate)  # a file that is missing is told before the server is asked
     channel = Channel(url, connect_timeout=connect_timeout, patience=patience)
+    certificate = None
     try:
         await channel.open(NONE, 1, application_uri=_application_uri(server, identity))
         discovered = await channel.endpoints()
@@ -71,11 +76,11 @@ async def open_session(server: OpcUaServer, *, connect_timeout: float, patience:
         if secured:
             await channel.close(CLOSE_SECONDS)
             channel = Channel(url, connect_timeout=connect_timeout, patience=patience)
-            await _secure(channel, server, endpoint, identity)
+            certificate = await _secure(channel, server, endpoint, identity)
         if not same_promises(discovered, await channel.create_session()):
             raise Untrusted("create session", "the session's endpoints are not those of discovery",
                             "somebody on the way may have changed them")
-        return await _activate(channel, server, endpoint, token)
+        return replace(await _activate(channel, server, endpoint, token), certificate=certificate)
     except BaseException:
         channel.abort()
         raise
@@ -104,10 +109,12 @@ def _application_uri(server: OpcUaServer, identity: Identity | None) -> str:
     return next(iter(application_uris(identity.certificate)), "")
 
 
-async def _secure(channel: Channel, server: OpcUaServer, endpoint: Endpoint, identity: Identity | None) -> None:
+async def _secure(channel: Channel, server: OpcUaServer, endpoint: Endpoint,
+                  identity: Identity | None) -> x509.Certificate:
     certificate = check_server_certificate(server, endpoint)
     await channel.open(endpoint.policy.rpartition("#")[2], endpoint.mode, server=certificate, identity=identity,
                        application_uri=_application_uri(server, identity))
+    return certificate
 
 
 async def _activate(channel: Channel, server: OpcUaServer, endpoint: Endpoint, token: Token) -> Session:

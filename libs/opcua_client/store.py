@@ -108,7 +108,7 @@ def read_store(folder: Path) -> Store:
                             quality=BAD_CERTIFICATE_UNTRUSTED)
     bad: list[Unreadable] = []
     trusted, issuers = (tuple(certificates_in(folder / name / "certs", bad)) for name in ("trusted", "issuers"))
-    crls = [found for name in ("trusted", "issuers") for found in _crls_in(folder / name / "crl", bad)]
+    crls = [found for name in ("trusted", "issuers") for found in crls_in(folder / name / "crl", bad)]
     for file in bad:
         _log.debug("%s: %s", file.path, file.why)
     return Store(folder=folder, trusted=trusted, issuers=issuers, crls=tuple(crls), unreadable=tuple(bad))
@@ -124,7 +124,8 @@ def certificates_in(folder: Path, bad: list[Unreadable]) -> Iterator[Found]:
             bad.append(Unreadable(path=path, why=_why(error)))
 
 
-def _crls_in(folder: Path, bad: list[Unreadable]) -> Iterator[FoundList]:
+def crls_in(folder: Path, bad: list[Unreadable]) -> Iterator[FoundList]:
+    """Every revocation list of a folder; files that can't be used are added to `bad`."""
     for path in listed(folder, CRL_SUFFIXES):
         try:
             yield FoundList(path=path, crl=parse_crl(read_bounded(path, LARGEST_CRL)))
@@ -169,7 +170,11 @@ def parse_certificates(data: bytes) -> list[Facts]:
 def parse_crl(data: bytes) -> x509.CertificateRevocationList:
     """A revocation list in DER or PEM; ValueError for anything else."""
     load = x509.load_pem_x509_crl if b"-----BEGIN" in data[:2000] else x509.load_der_x509_crl
-    return load(data)
+    crl = load(data)
+    if crl.next_update_utc is not None and crl.next_update_utc < crl.last_update_utc:
+        raise ValueError("a list that ends before it begins")
+    shown(crl.issuer.rfc4514_string())  # what can't be read raises here, and nowhere later
+    return crl
 
 
 def reject(folder: Path, blob: bytes, *, why: str, server: str, url: str) -> Path | None:

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from acquisition import service_points, system_points
+from opcua_client import certificate_points
 from process_image import quality_name
 
 PAGE = (Path(__file__).parents[3] / "docs" / "reference" / "points-and-qualities.md").read_text()
@@ -18,5 +19,5 @@ def test_every_code_on_the_page_has_the_name_beside_it():
 
 
 def test_every_system_point_is_on_the_page():
-    for point in [*system_points("device"), *service_points()]:
+    for point in [*system_points("device", certificate_points("device")), *service_points()]:
         assert f"`{point.full_name}`" in PAGE
