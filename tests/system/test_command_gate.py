@@ -1,0 +1,238 @@
+"""The command gate over real processes: services, simulated devices, and the devices' own logs as the witness."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import process_image
+import pytest
+from command_channel import Answer, Command, CommandClient, Mode, Status, decode_answer, encode_command
+from gate_rig import GatePlant, gate_plant
+from peers import wait_until
+from plant import cpc
+
+from cpc.commands import audit
+
+
+@pytest.fixture(scope="module")
+def plant() -> Iterator[GatePlant]:
+    with gate_plant(f"t{secrets.token_hex(4)}") as made:
+        with process_image.attach(made.segment, timeout=5.0) as image:
+            wait_until(lambda: image.snapshot()["PLC/Level"].quality == 0)
+        yield made
+
+
+@pytest.fixture
+def gate(plant: GatePlant) -> Iterator[CommandClient]:
+    order(plant, "clear")
+    with plant.client() as client:
+        yield client
+
+
+def order(plant: GatePlant, words: str) -> None:
+    done = cpc("order", plant.folder / "c", *words.split())
+    assert done.returncode == 0, done.stderr + done.stdout
+
+
+def log(plant: GatePlant) -> list[dict[str, Any]]:
+    return list(audit.read(plant.folder / "state" / plant.namespace / "audit"))
+
+
+@pytest.mark.parametrize(("point", "value"), [
+    ("PLC/Setpoint", 55.5), ("PLC/Mode", 7), ("PLC/Pump", True), ("PLC/Pump", False), ("PLC/Bit", True),
+    ("PLC/Bit", False),
+])
+def test_a_write_is_verified_and_stands_in_the_device_s_own_log_once(plant: GatePlant, gate: CommandClient,
+                                                                     point: str, value: Any) -> None:
+    before = len(plant.writes())
+    answer = gate.write(point, value)
+    assert (answer.status, answer.read) == (Status.VERIFIED, value), answer
+    wait_until(lambda: len(plant.writes()) > before)
+    assert len(plant.writes()) == before + 1
+    with process_image.attach(plant.segment) as image:
+        wait_until(lambda: image.snapshot()[point].value == value)
+
+
+@pytest.mark.parametrize(("fault", "value", "read"), [
+    ("ignore_writes", 33.0, None), ("clamp_writes low=0 high=10", 44.0, 10.0), ("alter_writes add=1", 50.0, 51.0),
+])
+def test_a_device_that_does_something_else_is_reported_with_what_was_read(
+    plant: GatePlant, gate: CommandClient, fault: str, value: float, read: float | None,
+) -> None:
+    assert gate.write("PLC/Setpoint", 20.0).status is Status.VERIFIED
+    order(plant, f"fault {fault}")
+    answer = gate.write("PLC/Setpoint", value)
+    assert (answer.status, answer.read) == (Status.NOT_VERIFIED, 20.0 if read is None else read), answer
+
+
+def test_a_device_that_refuses_is_a_failure_with_its_exception(plant: GatePlant, gate: CommandClient) -> None:
+    order(plant, "fault exception code=4 function=16")
+    answer = gate.write("PLC/Setpoint", 21.0)
+    assert answer.status is Status.FAILED and "PLC" in answer.message
+
+
+def test_a_device_that_does_not_answer_is_timed_out_and_written_to_once(plant: GatePlant, gate: CommandClient) -> None:
+    before = len(plant.writes())
+    order(plant, "fault lost function=16")
+    assert gate.write("PLC/Setpoint", 22.0).status is Status.TIMED_OUT
+    order(plant, "clear")
+    assert gate.write("PLC/Mode", 3).status is Status.VERIFIED
+    assert [entry["function"] for entry in plant.writes()[before:]] == [16, 6]
+
+
+def test_select_before_operate(plant: GatePlant, gate: CommandClient) -> None:
+    assert gate.write("PLC/Mode", 4, select=True).status is Status.VERIFIED
+
+
+BAD: list[tuple[str, dict[str, Any] | bytes]] = [
+    *[("malformed", data) for data in (b"x", b"{}", b"[]", b'{"version":1}', b"\xff\xfe")],
+    ("malformed", b'{"version":9,"request_id":"q"}'),
+    *[("expired", {"value": float(n), "expires": time.time() - n}) for n in range(1, 15)],
+    *[("too far ahead", {"expires": time.time() + 3600.0 + n}) for n in range(4)],
+    *[("out of range", {"value": 100.5 + n}) for n in range(14)],
+    *[("out of range", {"value": -0.5 - n}) for n in range(6)],
+    *[("wrong type", {"value": value}) for value in ("fast", True, b"\0")],
+    *[("wrong type", {"point": "PLC/Mode", "value": value}) for value in (70000, -1, 1.5, "2", 1 << 40)],
+    *[("unknown", {"point": f"PLC/Nothing {n}"}) for n in range(8)],
+    *[("not writable", {"point": "PLC/Level", "value": n}) for n in range(6)],
+    *[("no rule", {"point": f"Other/Setpoint {n}"}) for n in range(8)],
+    *[("interlocked", {"point": "PLC/Pump", "value": bool(n % 2), "issuer": "locked"}) for n in range(12)],
+    *[("not selected", {"mode": Mode.OPERATE, "value": float(n)}) for n in range(6)],
+]
+
+
+def test_a_hundred_wrong_requests_are_answered_and_audited_and_none_reaches_the_device(plant: GatePlant,
+                                                                                      gate: CommandClient) -> None:
+    first = gate.write("PLC/Mode", 1)
+    assert gate.write("PLC/Mode", 2, request_id="slow-1", issuer="slow").status is Status.VERIFIED
+    writes, audited = len(plant.writes()), sum(r["event"] == "refused" for r in log(plant))
+    replayed = Command(request_id=first.request_id, point="PLC/Mode", value=1)
+    wrong = [data if isinstance(data, bytes) else command(data) for _, data in BAD]
+    wrong += [encode_command(replayed)] * 4
+    wrong += [command({"point": "PLC/Mode", "value": 3, "issuer": "slow"}) for _ in range(8)]
+    assert len(wrong) >= 100
+    answers = [ask(plant.socket, packet) for packet in wrong]
+    assert [a.message for a in answers if a.status is not Status.REFUSED] == []
+    assert all(a.message for a in answers)
+    wait_until(lambda: sum(r["event"] == "refused" for r in log(plant)) == audited + len(wrong))
+    assert gate.write("PLC/Pump", True).status is Status.VERIFIED
+    wait_until(lambda: len(plant.writes()) > writes)
+    assert [entry["function"] for entry in plant.writes()[writes:]] == [5]
+
+
+def command(changes: dict[str, Any]) -> bytes:
+    fields = {"request_id": secrets.token_hex(8), "point": "PLC/Setpoint", "value": 30.0, "issuer": "test"} | changes
+    return encode_command(Command(**fields))
+
+
+def ask(path: Path, packet: bytes) -> Answer:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as connection:
+        connection.settimeout(10.0)
+        connection.connect(str(path))
+        connection.send(packet)
+        return decode_answer(connection.recv(65536))
+
+
+# ---------------------------------------------------------------- the command line
+
+
+def test_the_command_line_writes_tries_out_asks_and_shows(plant: GatePlant) -> None:
+    sock = ["--socket", plant.socket]
+    done = cpc("write", "PLC/Setpoint", "61.5", "--json", *sock)
+    said = json.loads(done.stdout)
+    assert (done.returncode, said["status"], said["read"], said["rule"]) == (0, "verified", 61.5, "ours")
+    done = cpc("command", "--dry-run", "PLC/Setpoint", "500", *sock)
+    assert done.returncode == 1 and "refused, rule ours" in done.stdout and "0 to 100" in done.stderr
+    done = cpc("command", "--query", said["request_id"], "PLC/Setpoint", "61.5", *sock)
+    assert done.returncode == 0 and "verified" in done.stdout
+    config = ["--config", plant.folder / "partition.xml"]
+    done = cpc("audit", "--since", "1m", *config)
+    assert done.returncode == 0 and "PLC/Setpoint" in done.stdout
+    done = cpc("audit", "--verify", "--json", *config)
+    assert done.returncode == 0 and json.loads(done.stdout)["faults"] == []
+    assert cpc("audit", "--since", "yesterday", *config).returncode == 2
+
+
+def test_without_a_gate_the_command_line_says_so(tmp_path: Path) -> None:
+    done = cpc("write", "PLC/Setpoint", "1", "--socket", tmp_path / "none.sock")
+    assert done.returncode == 3 and "no command gate" in done.stderr
+    done = cpc("audit", "--folder", tmp_path)
+    assert done.returncode == 3 and "no audit log" in done.stderr
+
+
+# ---------------------------------------------------------------- who asks
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become another user")
+def test_another_user_is_known_by_the_kernel_whatever_it_says(tmp_path: Path) -> None:
+    with gate_plant(f"t{secrets.token_hex(4)}", user="root") as plant:
+        plant.folder.chmod(0o755)
+        wait_until(plant.socket.exists)
+        plant.socket.chmod(0o666)  # as if its group were allowed to connect
+        packet = encode_command(Command(request_id="as-root", point="PLC/Mode", value=5, issuer="root"))
+        code = ("import socket,sys; s=socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.settimeout(10); "
+                "s.connect(sys.argv[1]); s.send(bytes.fromhex(sys.argv[2])); print(s.recv(65536).decode())")
+        python = "/usr/bin/python3"
+        done = subprocess.run([python, "-c", code, str(plant.socket), packet.hex()], user=65534, group=65534,
+                              extra_groups=[], capture_output=True, text=True, check=False, timeout=30)
+        answer = decode_answer(done.stdout.strip().encode())
+        assert answer.status is Status.REFUSED and "no rule lets user nobody" in answer.message
+        private = plant.folder / "private" / f"{plant.namespace}_modbus_writes.sock"
+        tried = subprocess.run([python, "-c", code, str(private), packet.hex()], user=65534, group=65534,
+                               extra_groups=[], capture_output=True, text=True, check=False, timeout=30)
+        assert "PermissionError" in tried.stderr
+        assert not plant.writes()
+
+
+def test_the_private_socket_takes_one_gate_and_no_second(plant: GatePlant, gate: CommandClient) -> None:
+    assert gate.write("PLC/Mode", 6).status is Status.VERIFIED
+    private = plant.folder / "private" / f"{plant.namespace}_modbus_writes.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as second:
+        second.settimeout(5.0)
+        second.connect(str(private))
+        assert second.recv(100) == b""
+    assert gate.write("PLC/Mode", 8).status is Status.VERIFIED
+
+
+# ---------------------------------------------------------------- rude clients
+
+
+def test_clients_that_do_not_read_or_just_leave_do_no_harm(plant: GatePlant, gate: CommandClient) -> None:
+    deaf = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(5)]
+    for one in deaf:
+        one.connect(str(plant.socket))
+        one.setblocking(False)
+        try:
+            for _ in range(3000):
+                one.send(b"nonsense")
+        except OSError:
+            pass
+    with plant.client() as left:
+        left.send(Command(request_id=secrets.token_hex(8), point="PLC/Pump", value=False))
+    assert gate.write("PLC/Mode", 9).status is Status.VERIFIED
+    for one in deaf:
+        one.close()
+
+
+def test_a_user_gets_a_bounded_number_of_connections(plant: GatePlant) -> None:
+    many = [socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) for _ in range(40)]
+    closed = 0
+    for one in many:
+        one.settimeout(5.0)
+        one.connect(str(plant.socket))
+    for one in many:
+        one.settimeout(0.2)
+        with contextlib.suppress(TimeoutError):
+            closed += one.recv(10) == b""
+        one.close()
+    assert closed >= 8
+    wait_until(lambda: ask(plant.socket, b"x").status is Status.REFUSED)
