@@ -15,6 +15,10 @@ from cpc.names import DEFAULT_PKI, NAMESPACE
 _EXIT_HELP = """exit status: 0 done; 1 a fault in a file or in what was to be done; 2 usage;
 3 a segment, point or peer is not there"""
 
+_WRITABLE_TYPES = ["int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64", "bcd16",
+                   "bcd32", "string"]
+"""Data types of whole registers; what a part of a register is written with is fc22."""
+
 Commands = Any  # argparse's own type of a sub-parser collection is private
 
 
@@ -30,7 +34,8 @@ def build() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", default=False, help="show a traceback where cpc itself fails")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", parser_class=_Parser)
     for add in (_check, _run, _read, _segments, _watch, _simulate, _order, _init, _import, _export, _health, _demo,
-                _certs, _write, _command_gate, _audit, _bench, _completion):
+                _certs, _poke, _scan, _write, _command_gate, _audit, _bench,
+                _completion):
         add(commands)
     return parser
 
@@ -81,6 +86,23 @@ def _days(text: str) -> int:
     if text.isdecimal() and 1 <= int(text) <= 36500:
         return int(text)
     raise argparse.ArgumentTypeError(f"{text!r} is no number of days; 1 to 36500 is allowed")
+
+
+def _unit(text: str) -> int:
+    if text.isdecimal() and int(text) <= 255:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no unit id; 0 to 255 is allowed")
+
+
+def _units(text: str) -> list[int]:
+    units: dict[int, None] = {}
+    for part in text.split(","):
+        first, _, last = part.partition("-")
+        low, high = _unit(first.strip()), _unit((last or first).strip())
+        if low > high:
+            raise argparse.ArgumentTypeError(f"{part!r} ends before it begins; such as 1-32")
+        units.update(dict.fromkeys(range(low, high + 1)))
+    return list(units)
 
 
 def _namespace(text: str) -> str:
@@ -308,6 +330,39 @@ def _audit(commands: Commands) -> None:
     parser.add_argument("--verify", action="store_true", help="follow the chain of hashes through the whole log")
     parser.add_argument("--since", metavar="TIME", help="records from then on: 2026-01-31T12:00:00Z, or 30m, 12h, 7d")
     _json(parser)
+
+
+def _poke(commands: Commands) -> None:
+    parser = _command(commands, "poke", "send one request to a device and show what its answer may mean")
+    kinds = parser.add_subparsers(metavar="PROTOCOL", dest="protocol", required=True, parser_class=_Parser)
+    modbus = _command(kinds, "modbus", "send one Modbus request", module="poke",
+                      epilog="functions: fc01 to fc06, fc08, fc15 to fc17, fc22 to fc24, fc43; numbers are decimal, "
+                             "0x... or 0b..., addresses are zero-based")
+    modbus.add_argument("url", metavar="URL", help="tcp://HOST[:PORT], rtu:///dev/ttyUSB0?baudrate=9600, HOST, ...")
+    modbus.add_argument("function", metavar="FUNCTION", help="such as fc03")
+    modbus.add_argument("arguments", metavar="ARGUMENT", nargs="*", help="such as ADDRESS COUNT")
+    modbus.add_argument("--unit", metavar="N", type=_unit, help="unit id (default: 1)")
+    modbus.add_argument("--timeout", metavar="S", type=_positive, help="seconds to wait for the answer (default: 1)")
+    modbus.add_argument("--write", action="store_true", help="do what changes something in the device")
+    modbus.add_argument("--as", dest="kind", choices=_WRITABLE_TYPES, help="type of the values that are written")
+    modbus.add_argument("--order", choices=["ABCD", "CDAB", "BADC", "DCBA"], default="ABCD",
+                        help="their order on the wire (default: ABCD)")
+    _json(modbus)
+
+
+def _scan(commands: Commands) -> None:
+    parser = _command(commands, "scan", "find out which devices answer, and what they are")
+    kinds = parser.add_subparsers(metavar="PROTOCOL", dest="protocol", required=True, parser_class=_Parser)
+    modbus = _command(kinds, "modbus", "ask each Modbus unit behind an address or on a serial line", module="scan")
+    modbus.add_argument("target", metavar="HOST|PORT", help="HOST, HOST:PORT, /dev/ttyUSB0, or a URL with settings")
+    modbus.add_argument("--units", metavar="LIST", type=_units, default=list(range(1, 248)),
+                        help="unit ids, such as 1-32,247 (default: 1-247)")
+    modbus.add_argument("--timeout", metavar="S", type=_positive, default=0.3,
+                        help="seconds to wait for each answer (default: 0.3)")
+    modbus.add_argument("--rate", metavar="N", type=_positive, default=20.0,
+                        help="requests a second at most (default: 20)")
+    modbus.add_argument("--quick", action="store_true", help="do not ask those that answer what they are")
+    _json(modbus)
 
 
 def _bench(commands: Commands) -> None:

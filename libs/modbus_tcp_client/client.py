@@ -8,7 +8,7 @@ import struct
 import time
 from collections.abc import Sequence
 from types import TracebackType
-from typing import NoReturn, overload
+from typing import NoReturn, Self, overload
 
 from acquisition import Value
 from endpoint_config.models import ModbusPoint, ModbusServer
@@ -49,14 +49,14 @@ class ModbusTCPClient(Functions):
         self._set_up(server)
 
     @classmethod
-    def of(cls, server: ModbusServer) -> ModbusTCPClient:
+    def of(cls, server: ModbusServer) -> Self:
         """The client of a configured device, whatever its transport."""
         client = cls.__new__(cls)
         client._set_up(server)
         return client
 
     @classmethod
-    def at(cls, url: str, *, unit_id: int | None = None, timeout: float | None = None) -> ModbusTCPClient:
+    def at(cls, url: str, *, unit_id: int | None = None, timeout: float | None = None) -> Self:
         """The client of a device named on one line, such as `rtu:///dev/ttyUSB0?baudrate=9600`; see `server_from_url`.
 
         ValueError for a URL that names none.

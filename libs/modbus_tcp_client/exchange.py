@@ -27,6 +27,8 @@ from modbus_frames.pdu import READ_FUNCTIONS
 from modbus_tcp_client.failure import Failure, from_exception, malformed
 
 _TRANSACTION = struct.Struct(">H")
+IDENTIFICATION = 43
+"""Function code with MEI type 14: read device identification (V1.1b3, clause 6.21)."""
 NO_SHORT_CUT = 1 << 30
 """Size of an answer of unknown length: no bytes that have come are ever enough to take it at a glance."""
 EXPIRED_REMEMBERED = 64
@@ -56,6 +58,8 @@ class Job:
         self.pdu = pdu
         self.function = pdu[0]
         self.address, self.count = struct.unpack_from(">HH", pdu.ljust(5, b"\0"), 1)
+        if self.function == IDENTIFICATION:  # it has no address, but a category of objects
+            self.address = pdu[2]
         self.frame = bytearray(encode_adu(0, unit, pdu))
         answer = self._answer_start()
         length = len(answer) if self.function not in READ_FUNCTIONS else len(answer) + answer[1]

@@ -12,6 +12,7 @@ from endpoint_config.models import ModbusPoint
 from modbus_frames import read_request
 from process_image import RECORD
 from process_image.quality import is_bad
+from process_image.snapshot import typed as as_image
 
 from modbus_tcp_client.decode import DecodePlan
 from modbus_tcp_client.lanes import find
@@ -64,13 +65,7 @@ single = functools.lru_cache(maxsize=1024)(SinglePoint)
 
 def typed(point: ModbusPoint, record: Any) -> Value:
     """The number of a record in the type that the image gives the point."""
-    kind = image_type(point)
-    if kind == "bool":
-        return bool(record["value"])
-    if kind.startswith("float"):
-        return float(record["value"])
-    raw = int(record["raw"])
-    return raw - (1 << 64) if kind.startswith("int") and raw >> 63 else raw
+    return as_image(float(record["value"]), int(record["raw"]), image_type(point))
 
 
 def factor_bytes(point: ModbusPoint, factor: int) -> bytes:
