@@ -64,11 +64,13 @@ def opcua_service(
 def _service(
     kind: str, files: Paths, *, config: Path | str | None, xsd: Path | str | None, namespace: str | None,
     interval: float | None, force: bool, keep: bool, stop: Stop | None, on_ready: Callable[[], None],
+    packets: str = "", packet_devices: Sequence[str] = (),
 ) -> None:
     from cpc import service
 
     settings = service.settings_for(kind, files, config, namespace=namespace, interval=interval)
-    settings = replace(settings, xsd=Path(xsd) if xsd else None, force=force, unlink=not keep)
+    settings = replace(settings, xsd=Path(xsd) if xsd else None, force=force, unlink=not keep, packets=packets,
+                       packet_devices=tuple(packet_devices))
     with _signals_stop(stop) as stopping:
         service.serve(settings, stopping, on_ready)
 
@@ -194,6 +196,8 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--keep", action="store_true", help="leave the segments at the end")
     parser.add_argument("--wait", type=float, default=0.0, help="seconds to wait for the files to appear")
     parser.add_argument("--log-level", choices=list(logs.LEVELS), default="info")
+    parser.add_argument("--log-packets", default="")
+    parser.add_argument("--device", action="append", default=[])
     parser.add_argument("--debug", action="store_true")
     parser.add_argument("--parent", type=int, default=0)
     parser.add_argument("--notify-fd", type=int, default=-1)
@@ -216,7 +220,8 @@ def run_process(argv: Sequence[str] | None = None) -> int:
                 return 0 if stopping.requested else processes.FAILED
             _service(args.service, args.file, config=args.config, xsd=None, namespace=args.namespace,
                      interval=args.interval, force=args.force, keep=args.keep, stop=stopping,
-                     on_ready=lambda: processes.notify_ready(args.notify_fd))
+                     on_ready=lambda: processes.notify_ready(args.notify_fd), packets=args.log_packets,
+                     packet_devices=args.device)
     except (ConfigError, service.Refused) as error:
         _report(str(error))
         return processes.REFUSED

@@ -110,6 +110,10 @@ class Settings:
     force: bool = False
     unlink: bool = True
     """Whether the segments are removed at a clean end."""
+    packets: str = ""
+    """How packets are logged: one of cpc.packet_log.STYLES; empty = not at all. Only for `modbus`."""
+    packet_devices: tuple[str, ...] = ()
+    """Aliases of the devices whose packets are logged; none = all."""
 
     @property
     def segments(self) -> tuple[str, ...]:
@@ -338,6 +342,20 @@ def _take_segment(settings: Settings, name: str, audience: Audience, points: lis
         raise Refused(f"{name}: group {audience.group!r}: {error}; name one of this user's groups") from error
 
 
+def _log_packets(settings: Settings, manager: Any, stack: ExitStack) -> None:
+    """Have the frames logged, if so wished; Refused for a device that there is not."""
+    if not settings.packets or settings.kind != "modbus":
+        return
+    from cpc.packet_log import PacketLog
+
+    log = PacketLog(settings.packets)
+    stack.callback(log.close)
+    try:
+        manager.listen(log, settings.packet_devices)
+    except ValueError as error:
+        raise Refused(f"--device: {error}") from error
+
+
 def serve(settings: Settings, stop: Stop, on_ready: Callable[[], None] = lambda: None) -> None:
     """Run one service until `stop` is requested.
 
@@ -349,6 +367,7 @@ def serve(settings: Settings, stop: Stop, on_ready: Callable[[], None] = lambda:
     learn_units(settings, manager)
     points = list(manager.points)
     with ExitStack() as stack:
+        _log_packets(settings, manager, stack)
         writers = take_segments(settings, points, stack)
         stack.enter_context(stop.ends(manager))
         manager.start_clients()

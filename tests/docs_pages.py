@@ -7,13 +7,15 @@ A fenced block says by the words behind its language what is done with it:
 - `sh run`: run by bash, in one scratch folder for the whole page. `sh run=fails`: its status must be 1 to 3, and no
   traceback. `sh run=background`: started, and the page goes on
   when its segments hold good values; ended with the page.
+- `sh run=simulator`: started, and the page goes on when it listens; ended with the page.
 - `file=NAME`: the block is written to that file in the scratch folder, and then run or checked.
 - `text output`: each line must stand in what the block before it printed; `...` stands for anything.
 - `xml check`: `cpc check` must find no fault.
 - without such words: Python must compile, XML must be well-formed, lines that begin with `cpc` must parse as a
   command line, lines that begin with `make` must name targets.
 
-Names in shared memory get a random prefix, and so does `cpc run`; everything else runs as printed.
+Port 15020 becomes one that is free. Names in shared memory get a random prefix, and so does `cpc run`; everything else
+runs as printed.
 """
 
 from __future__ import annotations

@@ -155,6 +155,10 @@ def _run(commands: Commands) -> None:
     parser.add_argument("--force", action="store_true", help="run what can't be polled in the time given")
     parser.add_argument("--keep", action="store_true",
                         help="leave the segments at the end, for the next run to take over")
+    parser.add_argument("--log-packets", choices=["raw", "interpreted", "both"],
+                        help="log every Modbus frame on stderr: its bytes, what it says, or both")
+    parser.add_argument("--device", metavar="ALIAS", action="append", default=[],
+                        help="log the packets of this device alone (may be given again)")
     parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info",
                         help="least severe events to log (default: info)")
     parser.add_argument("--parent", metavar="PID", type=int, default=0, help=argparse.SUPPRESS)
@@ -347,6 +351,7 @@ def _poke(commands: Commands) -> None:
     modbus.add_argument("--as", dest="kind", choices=_WRITABLE_TYPES, help="type of the values that are written")
     modbus.add_argument("--order", choices=["ABCD", "CDAB", "BADC", "DCBA"], default="ABCD",
                         help="their order on the wire (default: ABCD)")
+    modbus.add_argument("--packets", action="store_true", help="show the frames on stderr")
     _json(modbus)
 
 

@@ -15,7 +15,7 @@ from modbus_tcp_client.functions import as_text, object_name
 
 from cpc.commandline import poke_view
 from cpc.commandline.errors import CommandError, Exit, absent
-from cpc.commandline.output import print_json
+from cpc.commandline.output import complain, print_json
 
 _ON = {"1": True, "on": True, "true": True, "0": False, "off": False, "false": False}
 _CATEGORIES = {"basic": 1, "regular": 2, "extended": 3}
@@ -48,17 +48,20 @@ def run(args: Namespace) -> int:
         raise CommandError(f"cpc poke modbus: {name} changes something in the device; add --write if that is meant",
                            Exit.USAGE)
     client = _client(args)
+    if args.packets:
+        client.listen(lambda packet: complain(packet.line()))
     try:
-        with client:
-            began = time.monotonic()
-            answer = function.ask(client, args.arguments, args)
-            took = (time.monotonic() - began) * 1e3
+        began = time.monotonic()
+        answer = function.ask(client, args.arguments, args)  # connects with the first request
+        took = (time.monotonic() - began) * 1e3
     except (ModbusConnectionError, ModbusTimeout) as error:
         raise absent(str(error)) from error
     except ModbusError as error:
         raise CommandError(f"{error}{_hint(error)}") from error
     except (ValueError, EncodeError) as error:
         raise CommandError(f"cpc poke modbus: {error}", Exit.USAGE) from error
+    finally:
+        client.close()
     whole = {"device": client.serveralias, "unit": client.unit_id, "function": name, "ms": round(took, 3), **answer}
     if args.json:
         print_json(poke_view.as_json(whole))

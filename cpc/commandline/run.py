@@ -31,10 +31,14 @@ def run(args: Namespace) -> int:
     if args.config is not None and (args.modbus or args.opcua):
         raise CommandError("cpc run: --config and --modbus/--opcua exclude each other; give one or the other",
                            Exit.USAGE)
+    if args.device and not args.log_packets:
+        raise CommandError("cpc run: --device says whose packets are logged; --log-packets with it", Exit.USAGE)
     processes.die_with(args.parent)
     try:
         services = all_settings(args.modbus, args.opcua, args.config, namespace=args.namespace,
                                 interval=args.interval)
+        services = tuple(replace(s, packets=args.log_packets or "", packet_devices=tuple(args.device))
+                         for s in services)
         partition = run_consumers.partition_of(args)
         warnings = check_files(services)
     except (ConfigError, Refused) as error:
@@ -90,6 +94,7 @@ def _service(args: Namespace, settings: Settings, files: Sequence[Path]) -> Comm
         argv.append(f"--config={settings.config}")
     argv += [f"--namespace={settings.namespace}", f"--interval={settings.interval!r}",
              f"--log-level={args.log_level}", "--keep"]
+    argv += [f"--log-packets={settings.packets}", *(f"--device={alias}" for alias in settings.packet_devices)]
     argv += ["--force"] * args.force + ["--debug"] * args.debug
     if args.simulate:
         argv.append(f"--wait={SIMULATOR_SECONDS}")

@@ -12,6 +12,7 @@ from modbus_tcp_client.errors import (
 )
 from modbus_tcp_client.feasibility import FULL_SHARE, WARNING_SHARE, Load, feasibility
 from modbus_tcp_client.manager import ModbusClientManager
+from modbus_tcp_client.packets import Packet
 from modbus_tcp_client.plan import PlanError, Request, plan, split
 from modbus_tcp_client.points import effective_datatype, image_points, image_type, is_text, scan_class
 from modbus_tcp_client.transport import way_to
@@ -30,6 +31,7 @@ __all__ = [
     "ModbusMalformedError",
     "ModbusTCPClient",
     "ModbusTimeout",
+    "Packet",
     "PlanError",
     "Request",
     "effective_datatype",

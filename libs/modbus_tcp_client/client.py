@@ -23,6 +23,7 @@ from modbus_tcp_client.errors import (
 )
 from modbus_tcp_client.exchange import Job
 from modbus_tcp_client.failure import OPERATIONS, Failure, from_system, malformed, timed_out
+from modbus_tcp_client.packets import Listener, Tap
 from modbus_tcp_client.points import effective_datatype
 from modbus_tcp_client.settling import settling_request
 from modbus_tcp_client.single import single
@@ -73,6 +74,7 @@ class ModbusTCPClient(Functions):
         self._endpoints = {point.name: point for point in server.points}
         self._exchange = self.way.framing.exchange(1)
         self._channel: Channel | None = None
+        self._tap: Tap | None = None
         self._quiet_at = 0.0
         """When the line will have been silent long enough for the next request (monotonic s)."""
 
@@ -101,6 +103,14 @@ class ModbusTCPClient(Functions):
         first = random.randrange(1, 0x10000)  # noqa: S311 - to differ from the connection before
         self._exchange = self.way.framing.exchange(first)
         self._quiet_at = time.monotonic() + self.way.framing.silence
+        if self._tap is not None:
+            self._tap.opened()
+
+    def listen(self, listener: Listener | None) -> None:
+        """Have `listener` called with each Packet sent or received; None ends it."""
+        self._tap = None
+        if listener is not None:
+            self._tap = Tap(self.serveralias, self.way.transport, {self.unit_id: self.serveralias}, listener)
 
     def close(self) -> None:
         """Close the connection; harmless where there is none."""
@@ -208,6 +218,8 @@ class ModbusTCPClient(Functions):
         job.sent, job.deadline = now, now + job.patience + round(self.way.framing.line_time(job) * 1e9)
         try:
             frame = self._exchange.open(job)
+            if self._tap is not None:
+                self._tap.sent(frame, job.unit, job.pdu)
             if self._channel.send(frame) != len(frame):
                 raise BlockingIOError(None, "the device takes no more data")
             answered = self._wait(job)
@@ -236,6 +248,8 @@ class ModbusTCPClient(Functions):
                 continue
             if not count:
                 raise ConnectionResetError(None, "the device closed the connection")
+            if self._tap is not None:
+                self._tap.received(buffer[:count])
             done = exchange.receive(buffer[:count])
             self._quiet_at = time.monotonic() + max(framing.pause, 0.0 if job in done else framing.silence)
             if job in done:

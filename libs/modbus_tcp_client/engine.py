@@ -25,6 +25,7 @@ from modbus_tcp_client.decode import DecodePlan
 from modbus_tcp_client.failure import internal
 from modbus_tcp_client.fleet import Fleet
 from modbus_tcp_client.link import Link
+from modbus_tcp_client.packets import NO_PACKETS, Packets, tap_for
 from modbus_tcp_client.points import scan_class
 from modbus_tcp_client.poll import Poll
 from modbus_tcp_client.resolve import Resolver
@@ -60,8 +61,12 @@ class Engine:
     """Polls all servers and publishes, until stopped; everything but `stop` belongs to the thread of `run`."""
 
     def __init__(self, servers: Sequence[ModbusServer], publisher: Publisher, *, interval: float,
-                 label: float) -> None:
-        """`interval` (s) is for points whose file names none; their blocks are labelled as `label` in the image."""
+                 label: float, packets: Packets = NO_PACKETS) -> None:
+        """`interval` (s) is for points whose file names none; their blocks are labelled as `label` in the image.
+
+        `packets` says who wants to see the frames.
+        """
+        self._packets = packets
         self.publisher = publisher
         self.timers = Timers()
         self.buffer = memoryview(bytearray(RECEIVE_BYTES))
@@ -105,7 +110,9 @@ class Engine:
             groups.setdefault(unit.server.connection, []).append(unit)
         links = []
         for units in groups.values():
-            link = Link(self, way_to(units[0].server), units)
+            way = way_to(units[0].server)
+            tap = tap_for([unit.server for unit in units], way.name, self._packets)
+            link = Link(self, way, units, tap)
             for unit in units:
                 unit.link = link
             links.append(link)
@@ -317,7 +324,7 @@ def _sweepable(link: Link) -> bool:
     """Whether the fast path is made for a connection: one unit with one poll, back to back, without quirks."""
     unit = link.units[0]
     server = unit.server
-    if server.transport is not Transport.TCP:
+    if server.transport is not Transport.TCP or link.tap is not None:
         return False
     quirks = server.accept_any_unit_id or server.accept_transaction_zero or server.delay or link.in_flight > 1
     return not link.shared and len(unit.polls) == 1 and not unit.polls[0].interval and not quirks

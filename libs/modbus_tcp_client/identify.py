@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Generator
 
 from modbus_tcp_client.functions import (
@@ -17,6 +18,8 @@ from modbus_tcp_client.write_steps import Reply, Step
 
 MOST_PAGES = 8
 """Answers to 43/14 that are asked for in one category."""
+_WORDS = re.compile(rb"[ -~]{3,}")
+"""What of a server id is meant to be read; the rest is numbers of the maker's own."""
 REGULAR_LEVEL = 2
 """Conformity level from which on a device has regular objects."""
 
@@ -36,7 +39,8 @@ def identify() -> Generator[Step, Reply, Identity]:
         reply = yield Step(pdu=question.pdu, read=question.answer)
         if reply.failure is None:
             content, running = reply.value
-            texts["server_id"] = as_text(content) if content.isascii() else content.hex(" ")
+            words = _WORDS.findall(content)
+            texts["server_id"] = as_text(b" ".join(words)) if words else content.hex(" ")
     return Identity(texts={name: text for name, text in texts.items() if text}, running=running)
 
 

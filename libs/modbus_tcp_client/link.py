@@ -18,6 +18,7 @@ from endpoint_config.transports import Transport
 from modbus_tcp_client.commands import Command
 from modbus_tcp_client.exchange import Exchange, Job
 from modbus_tcp_client.failure import Failure, from_system, internal, malformed, no_connection, timed_out
+from modbus_tcp_client.packets import Tap
 from modbus_tcp_client.settling import Settling
 from modbus_tcp_client.transport import Channel, Way
 from modbus_tcp_client.unit import SILENCES, Unit
@@ -41,7 +42,9 @@ REOPEN_NS = 60_000_000_000
 class Link:
     """Sends, receives, times out and connects again; never blocks."""
 
-    def __init__(self, engine: Engine, way: Way, units: Sequence[Unit]) -> None:
+    def __init__(self, engine: Engine, way: Way, units: Sequence[Unit], tap: Tap | None = None) -> None:
+        """`tap` sees every frame; None where nobody wants to."""
+        self.tap = tap
         self._engine = engine
         self.way = way
         self.name = way.name
@@ -104,6 +107,8 @@ class Link:
         self._resume_at = now + self._silence
         self._strays_allowed = STRAY_LIMIT
         self._engine.watch(channel.fileno(), self, select.EPOLLIN)
+        if self.tap is not None:
+            self.tap.opened()
         for unit in self.units:
             unit.connected(now)
         self.pump(now)
@@ -198,6 +203,8 @@ class Link:
         if not data:
             self.drop(no_connection("the device closed the connection", "check its limit of connections"), now)
             return
+        if self.tap is not None:
+            self.tap.received(data)
         self._timeouts = 0
         exchange = self.exchange
         clean = self._take(exchange, exchange.receive(data), now)
@@ -292,7 +299,10 @@ class Link:
             job.deadline += round(self.way.framing.line_time(job) * 1e9)
         if not self._armed or job.deadline < self._armed:
             self._arm(job.deadline)
-        return self.exchange.open(job)
+        frame = self.exchange.open(job)
+        if self.tap is not None:
+            self.tap.sent(frame, job.unit, job.pdu)
+        return frame
 
     def _send(self, data: bytes | bytearray, now: int) -> None:
         """Frames are small and few are under way: a socket that can't take one whole is as good as dead."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import resource
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from process_image import Point, Writer
 from modbus_tcp_client.client import ModbusTCPClient
 from modbus_tcp_client.commands import Ordered, not_polling
 from modbus_tcp_client.engine import Engine
+from modbus_tcp_client.packets import NO_PACKETS, Listener, Packets
 from modbus_tcp_client.plan import PlanError, plan
 from modbus_tcp_client.points import image_points
 from modbus_tcp_client.write_rules import writable_point
@@ -60,6 +61,7 @@ class ModbusClientManager:
         self._points: tuple[Point, ...] = ()
         self._engine: Engine | None = None
         self._stopped = False
+        self._packets = NO_PACKETS
 
     @classmethod
     def from_servers(cls, servers: Sequence[ModbusServer], *, interval: float = 1.0) -> ModbusClientManager:
@@ -111,7 +113,8 @@ class ModbusClientManager:
         if self._stopped:
             return
         publisher = Publisher(self._points, shm_list, semaphore_list)
-        self._engine = Engine(self.servers, publisher, interval=interval, label=self._label)
+        self._engine = Engine(self.servers, publisher, interval=interval, label=self._label,
+                              packets=self._packets)
         try:
             if not self._stopped:  # a stop between the two lines above would have found no engine
                 self._engine.run()
@@ -129,6 +132,18 @@ class ModbusClientManager:
             devices=len(statuses), connected=sum(s.connected for s in statuses), running=True,
             message=next((text for text in silent if text), ""),
         )
+
+    def listen(self, listener: Listener | None, devices: Iterable[str] = ()) -> None:
+        """Have `listener` called with each Packet sent or received, of these devices or of all; None ends it.
+
+        Takes effect with the next `periodic_read`. The listener is called in the polling thread and holds it up.
+        ValueError for an alias that no device has.
+        """
+        chosen = frozenset(devices)
+        unknown = chosen - {server.alias for server in self.servers}
+        if unknown:
+            raise ValueError(f"no device {min(unknown)!r}; there are {', '.join(s.alias for s in self.servers)}")
+        self._packets = Packets(listener=listener, devices=chosen)
 
     def writable_points(self) -> tuple[WritablePoint, ...]:
         """Every point that its file marks as writable, with the range that it takes."""

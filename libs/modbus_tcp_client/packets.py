@@ -5,6 +5,7 @@ Nothing here runs unless somebody listens; a link that is listened to does not t
 
 from __future__ import annotations
 
+import logging
 import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -19,6 +20,7 @@ from modbus_tcp_client.failure import OPERATIONS
 SENT, RECEIVED = ">", "<"
 MOST_REMEMBERED = 64
 """Requests that are kept to explain their answers by."""
+_log = logging.getLogger("modbus")
 _BITS, _REGISTERS = frozenset([1, 2]), frozenset([3, 4])
 
 
@@ -56,12 +58,27 @@ class Packet:
 Listener = Callable[[Packet], None]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Packets:
+    """Who wants to see which packets."""
+
+    listener: Listener | None = None
+    """Called from the polling thread for each; must be quick."""
+    devices: frozenset[str] = frozenset()
+    """Aliases; empty = all devices, and what belongs to none."""
+
+
+NO_PACKETS = Packets()
+
+
 class Tap:
     """Finds the frames in what goes through one connection."""
 
-    def __init__(self, name: str, transport: Transport, devices: Mapping[int, str], listener: Listener) -> None:
-        """`devices` are the aliases by unit id whose packets are wanted; all others are left out."""
+    def __init__(self, name: str, transport: Transport, devices: Mapping[int, str], listener: Listener, *,
+                 strangers: bool = True) -> None:
+        """`devices` are the aliases by unit id; frames of other units are shown where `strangers`."""
         self._name = name
+        self._strangers = strangers
         self._devices = devices
         self._listener = listener
         self._line = {Transport.RTU: RtuSplitter, Transport.RTU_OVER_TCP: RtuSplitter,
@@ -95,16 +112,19 @@ class Tap:
         if self._frames is not None:
             self._on_line(bytes(data))
             return
-        if self._mbap.error is not None:
+        if self._broken():
             self._tell(RECEIVED, bytes(data), None, b"")
             return
         before = self._mbap.pending
         adus = self._mbap.feed(data)
         for adu in adus:
             self._tell(RECEIVED, encode_adu(*adu), adu.unit, adu.pdu, self._requests.pop(adu.transaction, b""))
-        if self._mbap.error is not None:
+        if self._broken():
             whole = sum(7 + len(adu.pdu) for adu in adus)
             self._tell(RECEIVED, bytes(data)[max(0, whole - before) :], None, b"")
+
+    def _broken(self) -> bool:
+        return self._mbap.error is not None
 
     def _on_line(self, data: bytes) -> None:
         """On a line a frame is shown with all bytes that came since the one before, noise included."""
@@ -123,19 +143,24 @@ class Tap:
             self._tell(RECEIVED, held, None, b"")
 
     def _tell(self, direction: str, frame: bytes, unit: int | None, pdu: bytes, request: bytes = b"") -> None:
-        device = self._name if unit is None else self._devices.get(unit)
-        if device is not None:
-            self._listener(Packet(time=time.time_ns(), device=device, direction=direction, frame=frame, pdu=pdu,
-                                  request=request))
+        known = unit is not None and unit in self._devices
+        if not known and not self._strangers and unit is not None:
+            return
+        device = self._devices[unit] if known and unit is not None else self._name
+        packet = Packet(time=time.time_ns(), device=device, direction=direction, frame=frame, pdu=pdu, request=request)
+        try:
+            self._listener(packet)
+        except Exception:  # noqa: BLE001 - here somebody else's callback ends; polling goes on
+            _log.exception("a listener to packets failed")
 
 
-def tap_for(servers: Sequence[ModbusServer], name: str, listener: Listener | None,
-            only: frozenset[str] = frozenset()) -> Tap | None:
-    """The tap of a connection, None where nobody wants to see what goes through it; `only` = aliases, empty = all."""
+def tap_for(servers: Sequence[ModbusServer], name: str, packets: Packets) -> Tap | None:
+    """The tap of a connection, None where nobody wants to see what goes through it."""
+    only, listener = packets.devices, packets.listener
     wanted = {server.unit_id: server.alias for server in servers if not only or server.alias in only}
     if listener is None or not wanted:
         return None
-    return Tap(name, servers[0].transport, wanted, listener)
+    return Tap(name, servers[0].transport, wanted, listener, strangers=not only)
 
 
 # ---------------------------------------------------------------- words

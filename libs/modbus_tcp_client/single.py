@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from acquisition import Value
@@ -65,7 +65,7 @@ single = functools.lru_cache(maxsize=1024)(SinglePoint)
 
 def typed(point: ModbusPoint, record: Any) -> Value:
     """The number of a record in the type that the image gives the point."""
-    return as_image(float(record["value"]), int(record["raw"]), image_type(point))
+    return cast(Value, as_image(float(record["value"]), int(record["raw"]), image_type(point)))
 
 
 def factor_bytes(point: ModbusPoint, factor: int) -> bytes:

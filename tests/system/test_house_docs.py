@@ -20,6 +20,8 @@ from docs_pages import PAGES, Block, anchors, blocks, links, with_prefix
 
 BIN = Path(sys.executable).parent
 SHM = Path("/dev/shm")
+PORT = "15020"
+"""The port that pages name; each gets a free one in its place."""
 IDS = [str(page.relative_to(peers.ROOT)) for page in PAGES]
 STORIES = [page for page in PAGES if any({"run", "check", "file"} & set(block.words) for block in blocks(page))]
 STORY_IDS = [str(page.relative_to(peers.ROOT)) for page in STORIES]
@@ -93,11 +95,13 @@ class Story:
         self.env = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
         self.running = False
         self.printed = ""
+        self.port = str(peers.free_port())
         self.stack = ExitStack()
 
     def tell(self, block: Block) -> None:
         """Run one block as its words say."""
         text = with_prefix(block.text, self.prefix) if block.language in ("python", "sh") else block.text
+        text = text.replace(PORT, self.port)
         name = block.words.get("file", f"block{block.line}.{block.language}")
         if "file" in block.words or block.language == "python":
             (self.cwd / name).write_text(text)
@@ -108,6 +112,9 @@ class Story:
             self.run_python(name, block)
         elif block.words.get("run") == "background":
             self.start(["bash", "-euc", f"exec {text}"], block)
+        elif block.words.get("run") == "simulator":
+            self.stack.enter_context(peers.Peer(["bash", "-euc", f"exec {text}"], ready="LISTENS AT", env=self.env,
+                                                cwd=self.cwd))
         elif "run" in block.words:
             marker = self.folder / ".cwd"
             allowed = (1, 2, 3) if block.words["run"] == "fails" else (0,)
@@ -128,7 +135,8 @@ class Story:
     def compare(self, block: Block) -> None:
         """Find each line of the block in what was printed last, spaces folded."""
         printed = [" ".join(line.split()) for line in self.printed.splitlines()]
-        for line in filter(None, (" ".join(line.split()) for line in block.text.splitlines())):
+        text = block.text.replace(PORT, self.port)
+        for line in filter(None, (" ".join(line.split()) for line in text.splitlines())):
             pattern = ".*".join(map(re.escape, line.split("...")))
             assert any(re.fullmatch(pattern, one) for one in printed), f"{block.place}: {line}\n{self.printed}"
 
