@@ -31,8 +31,9 @@ from opcua_client.framing import LARGEST_CHUNK, BoundedProtocol
 from opcua_client.names import addresses
 
 CHANNEL_LIFETIME_MS = 3_600_000
-SESSION_TIMEOUT_MS = 60_000
-"""Short, so that what a killed client leaves behind does not fill the server's session table."""
+SESSION_TIMEOUT_MS = 20_000
+"""Short, so that what a killed client leaves behind does not fill the server's session table for long."""
+_CLOSE_SESSION = 473
 LARGEST_MESSAGE = 64 << 20
 """Bytes of one answer; a server that sends more is cut off."""
 MOST_CHUNKS = 4_096
@@ -87,9 +88,13 @@ class Channel:
             made = _CLASSES[policy](server, identity.certificate, identity.key, ua.MessageSecurityMode(mode))
             client.security_policy = made
             client.uaclient.set_security(made)
+        await self.greet()
+        await _step("open secure channel", client.open_secure_channel(), self.patience)
+
+    async def greet(self) -> None:
+        """Connect and say hello, and no more: whether a server is alive."""
         await self._connect()
         await self._hello()
-        await _step("open secure channel", client.open_secure_channel(), self.patience)
 
     async def _connect(self) -> None:
         url = self._client.server_url
@@ -262,6 +267,12 @@ class Channel:
                 await asyncio.wait_for(client.close_secure_channel(), seconds)
             except (OSError, TimeoutError, UaError, struct.error):
                 logging.getLogger(__name__).debug("close of %s was not answered", client, exc_info=True)
+        self.abort()
+
+    def leave(self) -> None:
+        """Have the session closed without waiting for an answer, for a server that reads it some time or never."""
+        with suppress(OpcUaError):
+            self.request(_CLOSE_SESSION, b"\x01", self.patience)
         self.abort()
 
     def abort(self) -> None:

@@ -40,6 +40,10 @@ class Unanswered(OpcUaError):
     quality = BAD_TIMEOUT
 
 
+class Silent(Unanswered):
+    """The connection says nothing though its server answers others: something on the way lost it."""
+
+
 class Malformed(OpcUaError):
     """The answer is not what OPC UA Part 6 allows; nothing of it is used."""
 

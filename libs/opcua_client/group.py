@@ -6,12 +6,12 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from acquisition import Publisher
 from endpoint_config import OpcUaNode
-from process_image.quality import BAD_NODE_ID_UNKNOWN, BAD_TIMEOUT, BAD_WAITING_FOR_INITIAL_DATA, quality_name
+from process_image.quality import BAD_TIMEOUT
 
 from opcua_client.channel import Answer
 from opcua_client.errors import Malformed, OpcUaError, Refused, Unanswered, Unreachable
@@ -19,21 +19,33 @@ from opcua_client.plan import GroupPlan, ReadPlan, make_plan
 from opcua_client.qualities import SESSION_GONE, TOO_MUCH
 from opcua_client.schedule import Grid
 from opcua_client.session import Session
-from opcua_client.values import Batch
+from opcua_client.staging import Stage
 
 if TYPE_CHECKING:
     from opcua_client.poller import ServerPoller
 
 AHEAD = 2
 """Requests of one poll that may be under way at once: the server works while we decode."""
-MOST_UNANSWERED = 2
-"""Abandoned requests of one scan class; with more of them under way nothing further is asked."""
-MOST_NOTES = 10
-"""Nodes named in one text of `$last_error`."""
+MOST_UNANSWERED = 4
+"""Requests of one scan class that have outlived their interval; with so many under way nothing further is asked."""
+SLOW_FACTOR = 1.5
+"""A request that has waited this many times as long as the last answered one is likely lost and not just slow."""
 SHORTEST_HOLD = 0.1
 """Seconds between two looks at a server that holds back its answers, where its interval is shorter."""
 DOWN_SECONDS = 1.0
 """How often blocks without a session are published, so that they do not count as stale: Bad is what they are."""
+
+
+@dataclass(slots=True, eq=False)
+class Sent:
+    """One request under way."""
+
+    read: ReadPlan
+    since: float
+    """Monotonic time at which it was sent."""
+    answer: Answer
+    expired: bool = False
+    """Whether its points were told to be BadTimeout."""
 
 
 class Group:
@@ -41,20 +53,23 @@ class Group:
 
     def __init__(self, poller: ServerPoller, grid: Grid, nodes: Sequence[OpcUaNode]) -> None:
         self._poller = poller
-        self._publisher = poller.publisher
         self._grid = grid
         self._nodes = tuple(nodes)
         alias = poller.server.alias
-        index = self._publisher.index
+        index = poller.publisher.index
         self._rows_of = [[index[f"{alias}/{point.name}"] for point in node.points] for node in self._nodes]
         self._rows = np.array([row for rows in self._rows_of for row in rows], np.intp)
-        self._blocks = _blocks_of(self._publisher, self._rows)
+        self._stage = Stage(poller.publisher, poller.status, alias, self._rows)
         self._plan: GroupPlan | None = None
         self._kick = asyncio.Event()
-        self._told: dict[int, int] = {}
-        self._odd_times = False
-        self.unanswered: deque[tuple[float, Answer]] = deque()
-        """When each abandoned request was sent, and its answer if it still comes."""
+        self._newest: dict[ReadPlan, float] = {}
+        """When the request was sent whose answer each read has taken last."""
+        self._first = 0
+        """Number of the read with which the next poll begins: after one that was cut short, the next in turn."""
+        self._pace = 0.0
+        """Seconds that the last answer took."""
+        self.unanswered: deque[Sent] = deque()
+        """Requests that have outlived their interval; an answer within the timeout is still taken."""
 
     def start(self, session: Session) -> None:
         """Plan for a new session and poll at once."""
@@ -64,9 +79,11 @@ class Group:
             self._nodes, self._rows_of, namespaces=session.namespaces, most_nodes=min(limits, default=0),
             most_bytes=session.channel.largest_request, types=session.types,
         )
-        self._told.clear()
+        self._stage.forget()
+        self._newest.clear()
         self.unanswered.clear()
-        self._fail_lost(self._plan)
+        self._first = 0
+        self._stage.lose(self._plan)
         self._grid.begin(time.monotonic())
         self._kick.set()
 
@@ -84,22 +101,27 @@ class Group:
 
     def blame(self, error: OpcUaError) -> None:
         """The records say what went wrong; polling goes on."""
-        self._fail(self._rows, error.quality)
-        self._touch(time.monotonic() + 2 * DOWN_SECONDS)
+        self._stage.fail(self._rows, error.quality)
+        self._stage.touch(time.monotonic() + 2 * DOWN_SECONDS)
 
     async def run(self) -> None:
         """Poll at each deadline until cancelled."""
-        self._touch(time.monotonic() + 2 * DOWN_SECONDS)
+        self._stage.touch(time.monotonic() + 2 * DOWN_SECONDS)
         while True:
             session, plan = self._poller.session, self._plan
             if session is None or plan is None:
                 await self._wait(DOWN_SECONDS)
                 if self._plan is None:
-                    self._touch(time.monotonic() + 2 * DOWN_SECONDS)
+                    self._stage.touch(time.monotonic() + 2 * DOWN_SECONDS)
                     self._poller.flush()
                 continue
             await self._wait(self._grid.due - time.monotonic())
-            if self._poller.session is session and self._plan is plan:
+            if self._poller.session is not session or self._plan is not plan:
+                continue
+            if time.monotonic() < self._grid.due:
+                self._catch_up(session, plan)  # an answer came late, between two polls
+                self._publish_news()
+            else:
                 await self._tick(session, plan)
 
     async def _wait(self, seconds: float) -> None:
@@ -118,82 +140,134 @@ class Group:
         status = self._poller.status
         began = time.monotonic()
         status.lateness_ms = max(began - self._grid.due, 0.0) * 1e3
-        self._drop_answered()
-        if len(self.unanswered) < MOST_UNANSWERED:
-            await self._poll(session, plan)
+        self._catch_up(session, plan)
+        if self._holds_on:
+            await self._hold_on(session, plan)
         else:
-            await self._hold_on(plan)
+            await self._poll(session, plan)
         now = time.monotonic()
         if self._grid.interval > 0 and now - began > self._grid.interval:
             status.late += 1
         status.missed += self._grid.advance(now)
         if self._plan is plan:
-            self._touch(self._grid.due + max(now - began, 0.0))
+            self._publish_news(max(now - began, 0.0))
+
+    def _publish_news(self, grace: float = 0.0) -> None:
+        """Have the blocks published; not while answers are only waited for, so that old values grow stale."""
+        if self._stage.news or (self.unanswered and self.unanswered[0].expired):
+            self._stage.touch(self._grid.due + grace)
             self._poller.flush()
 
-    async def _hold_on(self, plan: GroupPlan) -> None:
-        """The server holds back too many answers: wait for one of them, a poll's time at most."""
-        answers = [answer for _, answer in self.unanswered]
-        seconds = max(self._grid.interval, SHORTEST_HOLD)
-        await asyncio.wait(answers, return_when=asyncio.FIRST_COMPLETED, timeout=seconds)
-        if self._plan is plan and not any(answer.done() for answer in answers):
-            self._fail(self._rows, BAD_TIMEOUT)
+    @property
+    def _patience(self) -> float:
+        """Seconds after which a poll does not wait for an answer any longer: one interval at most."""
+        timeout, interval = self._poller.server.timeout, self._grid.interval
+        return min(timeout, max(interval, SHORTEST_HOLD)) if interval > 0 else timeout
 
-    def _drop_answered(self) -> None:
-        """Answers that came after all are not used: they are older than what is asked for now."""
-        while self.unanswered and self.unanswered[0][1].done():
-            self.unanswered.popleft()
+    @property
+    def _holds_on(self) -> bool:
+        """Whether nothing further is asked for now: too much is unanswered, or the server is just slower than we ask.
+
+        A slow server that got the next request while it works on the last one would only fall behind further.
+        """
+        if not self.unanswered:
+            return False
+        waited = time.monotonic() - self.unanswered[0].since
+        return len(self.unanswered) >= MOST_UNANSWERED or waited < self._pace * SLOW_FACTOR
+
+    async def _hold_on(self, session: Session, plan: GroupPlan) -> None:
+        """The server holds back too many answers: ask for nothing more, wait for one of them, a poll's time at most."""
+        await asyncio.wait([sent.answer for sent in self.unanswered], return_when=asyncio.FIRST_COMPLETED,
+                           timeout=self._patience)
+        if self._plan is plan:
+            self._poller.status.missed += 1
+            self._catch_up(session, plan)
+
+    def _catch_up(self, session: Session, plan: GroupPlan) -> None:
+        """Take answers that came later than their interval, unless something newer is known; tell what timed out."""
+        late = [sent for sent in self.unanswered if sent.answer.done()]
+        for sent in late:
+            self.unanswered.remove(sent)
+            if sent.expired or sent.read not in plan.reads:
+                self._grid.begin(time.monotonic())  # it answers again: ask at once
+            elif sent.since >= self._newest.get(sent.read, 0.0):
+                try:
+                    self._take(sent, plan, session)
+                except Unreachable as error:
+                    self._give_up(session, error)
+                    return
+        self._expire(plan)
         self._poller.keeper.waiting_since = self._poller.longest_wait()
 
+    def _expire(self, plan: GroupPlan) -> None:
+        """Requests unanswered for longer than the timeout: what they and the reads behind them hold is too old."""
+        seconds, now = self._poller.server.timeout, time.monotonic()
+        expired = [sent for sent in self.unanswered if not sent.expired and now - sent.since >= seconds]
+        if not expired:
+            return
+        for sent in expired:
+            sent.expired = True
+        for read in plan.reads:
+            if self._newest.get(read, 0.0) <= now - seconds:
+                self._stage.fail(read.span, BAD_TIMEOUT)
+        error = Unanswered("read", f"no answer within {seconds:g} s", "the server may be overloaded")
+        self._poller.status.note_failure(self._text(error), connected=False)
+
     async def _poll(self, session: Session, plan: GroupPlan) -> None:
-        """Send every request, take every answer; the first one that does not come in time ends the poll."""
-        sent: deque[tuple[ReadPlan, float, Answer]] = deque()
-        waiting = deque(plan.reads)
+        """Send every request, take every answer; one that outlives its interval ends the poll, and nothing else."""
+        sent: deque[Sent] = deque()
+        reads = len(plan.reads)
+        self._first %= max(reads, 1)
+        waiting = deque((*plan.reads[self._first :], *plan.reads[: self._first]))
         try:
             while waiting or sent:
                 while waiting and len(sent) < AHEAD:
-                    read = waiting.popleft()
-                    sent.append((read, time.monotonic(), self._send(session, read)))
-                read, since, answer = sent[0]
-                if not await self._answered(answer, since):
-                    self._abandon(sent, waiting)
+                    sent.append(self._send(session, waiting.popleft()))
+                if not await self._answered(sent[0], session, plan):
+                    if self._plan is plan:
+                        self._set_aside(sent)
+                        self._first += reads - len(waiting)
+                        self._expire(plan)
                     return
-                sent.popleft()
-                self._take(read, answer, since, plan, session)
+                self._take(sent.popleft(), plan, session)
         except Unreachable as error:
             self._give_up(session, error)
 
-    def _send(self, session: Session, read: ReadPlan) -> Answer:
+    def _send(self, session: Session, read: ReadPlan) -> Sent:
         self._poller.keeper.note_sent()
-        return session.channel.read(read.body, self._poller.server.timeout)
+        return Sent(read, time.monotonic(), session.channel.read(read.body, self._poller.server.timeout))
 
-    async def _answered(self, answer: Answer, since: float) -> bool:
-        left = since + self._poller.server.timeout - time.monotonic()
-        if left > 0 and not answer.done():
-            await asyncio.wait({answer}, timeout=left)
-        return answer.done()
+    async def _answered(self, sent: Sent, session: Session, plan: GroupPlan) -> bool:
+        """Whether an answer comes within its interval; earlier requests' late answers are taken meanwhile."""
+        while not sent.answer.done():
+            left = sent.since + self._patience - time.monotonic()
+            if left <= 0:
+                return False
+            others = [other.answer for other in self.unanswered]
+            await asyncio.wait([sent.answer, *others], timeout=left, return_when=asyncio.FIRST_COMPLETED)
+            if self._plan is not plan:
+                return False
+            if others:
+                self._catch_up(session, plan)
+                self._publish_news()
+        return True
 
-    def _abandon(self, sent: deque[tuple[ReadPlan, float, Answer]], waiting: deque[ReadPlan]) -> None:
+    def _set_aside(self, sent: deque[Sent]) -> None:
         """Give up on this poll and on nothing else: the session stays, the next poll asks again."""
-        seconds = self._poller.server.timeout
-        error = Unanswered("read", f"no answer within {seconds:g} s", "the server may be overloaded")
-        for read, since, answer in sent:
-            self._fail(read.span, error.quality)
-            if not answer.done():
-                self.unanswered.append((since, answer))
-        for read in waiting:
-            self._fail(read.span, error.quality)
+        for one in sent:
+            one.answer.add_done_callback(lambda _: self._kick.set())
+        self.unanswered += sent
         self._poller.keeper.waiting_since = self._poller.longest_wait()
-        self._poller.status.note_failure(self._text(error), connected=False)
 
     def _give_up(self, session: Session, error: OpcUaError) -> None:
         """This session can't go on; a newer one is not meant."""
         if self._poller.session is session:
             self._poller.keeper.give_up(error)
 
-    def _take(self, read: ReadPlan, answer: Answer, since: float, plan: GroupPlan, session: Session) -> None:
+    def _take(self, sent: Sent, plan: GroupPlan, session: Session) -> None:
         """Put one answer into the staging records, or its failure."""
-        body = answer.result()
+        read, body = sent.read, sent.answer.result()
+        self._poller.keeper.note_answered()
         received = time.time_ns()
         try:
             batch = read.converter.batch(body, received)
@@ -201,19 +275,21 @@ class Group:
             self._refused(read, error, plan, session)
         except Malformed as error:
             self._split(read, plan)
-            self._fail(read.span, error.quality)
+            self._stage.fail(read.span, error.quality)
             self._poller.status.note_failure(self._text(error))
         else:
-            self.unanswered.clear()
+            self._newest[read] = sent.since
+            if self.unanswered:  # an expired one that is older than what was answered will not be answered any more
+                self.unanswered = deque(s for s in self.unanswered if not s.expired or s.since > sent.since)
             self._poller.keeper.waiting_since = self._poller.longest_wait()
-            self._poller.status.note_request(time.monotonic() - since)
-            self._stage(read, batch, received)
-            self._tell(read, batch)
+            self._pace = time.monotonic() - sent.since
+            self._poller.status.note_request(self._pace)
+            self._stage.take(read, batch, received)
             if plan.types.wanted:
                 self._poller.learn_types(session)
 
     def _refused(self, read: ReadPlan, error: Refused, plan: GroupPlan, session: Session) -> None:
-        self._fail(read.span, error.quality)
+        self._stage.fail(read.span, error.quality)
         if error.quality in SESSION_GONE:
             self._give_up(session, error)
             return
@@ -228,67 +304,5 @@ class Group:
             place = plan.reads.index(read)
             plan.reads[place : place + 1] = read.halves()
 
-    def _stage(self, read: ReadPlan, batch: Batch, received: int) -> None:
-        records, span = self._publisher.records, read.span
-        records["quality"][span] = batch.quality
-        records["received_time"][span] = received
-        if batch.fresh.all():
-            rows, pick = span, slice(None)
-        else:
-            rows, pick = read.rows[batch.fresh], batch.fresh  # type: ignore[assignment]
-        records["value"][rows] = batch.value[pick]
-        records["raw"][rows] = batch.raw[pick]
-        records["source_time"][rows] = batch.source_time[pick]
-        for place, text in batch.texts:
-            self._publisher.set_text(int(read.rows[place]), text)
-
-    def _tell(self, read: ReadPlan, batch: Batch) -> None:
-        """Say in `$last_error` which nodes have become bad and why; once for each change."""
-        notes = []
-        if batch.odd_times >= 0 and not self._odd_times:
-            self._odd_times = True
-            notes.append(f"{read.points[batch.odd_times].name}: the source time can't be right, the time of receipt "
-                         "stands in its place; set the server's clock")
-        bad = np.flatnonzero(batch.quality & 0x8000_0000)
-        if self._told and len(bad) < len(batch.quality):
-            good = np.flatnonzero((batch.quality & 0x8000_0000) == 0)
-            for row in read.rows[good].tolist():
-                self._told.pop(row, None)
-        reasons = dict(batch.mismatches)
-        for place in bad.tolist():
-            row, quality = int(read.rows[place]), int(batch.quality[place])
-            if self._told.get(row) != quality and quality != BAD_WAITING_FOR_INITIAL_DATA:
-                self._told[row] = quality
-                notes.append(f"{read.points[place].name}: {reasons.get(place) or 'server'}: {quality_name(quality)}")
-        if notes:
-            count = f"{len(notes)} notes, " if len(notes) > 1 else ""
-            self._poller.status.note_error(f"{self._poller.server.alias}: read: {count}{', '.join(notes[:MOST_NOTES])}")
-
-    def _fail_lost(self, plan: GroupPlan) -> None:
-        for rows, node in plan.lost:
-            self._fail(rows, BAD_NODE_ID_UNKNOWN)
-            self._poller.status.note_error(
-                f"{self._poller.server.alias}: read {node.name}: the server has no namespace {node.namespace_uri!r}; "
-                "check NamespaceUri"
-            )
-
-    def _fail(self, rows: object, quality: int) -> None:
-        self._publisher.fail(rows, quality, time.time_ns())  # type: ignore[arg-type]
-
-    def _touch(self, due: float) -> None:
-        nanoseconds = int(due * 1e9)
-        for block in self._blocks:
-            self._publisher.touch(block, nanoseconds)
-
     def _text(self, error: OpcUaError) -> str:
         return f"{self._poller.server.alias}: {error}"
-
-
-def _blocks_of(publisher: Publisher, rows: object) -> list[int]:
-    """Numbers of the blocks that hold these rows."""
-    starts = np.array([block.start for block in publisher.blocks], np.intp)
-    order = np.argsort(starts)
-    found = order[np.searchsorted(starts[order], rows, side="right") - 1]  # type: ignore[call-overload]
-    return sorted(set(found.tolist()))
-
-

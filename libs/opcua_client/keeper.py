@@ -10,9 +10,10 @@ from typing import Protocol
 from acquisition import Backoff, DeviceStatus
 from endpoint_config import OpcUaServer
 
+from opcua_client.channel import Channel
 from opcua_client.encoding import parse_node_id, read_body, read_value_id
-from opcua_client.errors import OpcUaError, Unanswered, Unreachable
-from opcua_client.session import CLOSE_SECONDS, Session, open_session
+from opcua_client.errors import OpcUaError, Silent, Unanswered, Unreachable
+from opcua_client.session import CLOSE_SECONDS, Session, greet, open_session
 
 QUICK_PAUSE = 0.5
 """Longest pause (s) after a TCP connection that did not come about: one SYN costs the server nothing."""
@@ -20,6 +21,8 @@ FIRST_SPACING, LONGEST_SPACING = 0.25, 2.0
 """Seconds from one session's begin to the next one's, growing while sessions are short: never a session flood."""
 SHORT_SESSION = 5.0
 """Seconds; a session that lasts longer is no sign of a fault."""
+SETTLED = 60.0
+"""Seconds after which a session is no sequel of the one before."""
 RENEW_AT = 0.75
 """Part of the channel token's lifetime after which it is renewed (Part 4, clause 5.5.2.1)."""
 KEEP_ALIVE_AT = 1 / 3
@@ -27,6 +30,14 @@ KEEP_ALIVE_AT = 1 / 3
 LOOK = 1.0
 """Longest time in seconds between two looks at timers while a session is up."""
 SERVER_STATE = "i=2259"
+QUICK_CONNECT = 0.5
+"""Seconds for most TCP connections: a new SYN finds a host that came up sooner than the kernel's repeated ones."""
+PATIENT_EVERY = 8
+"""One attempt of so many waits for the whole timeout, for lines with a longer way."""
+GRACE = 0.3
+"""Seconds in which a server that greets a second connection must answer on the first, too."""
+OPINION_PAUSE = 0.25
+"""Seconds between two second connections that were not greeted."""
 
 _log = logging.getLogger("opcua_client")
 
@@ -58,12 +69,27 @@ class Keeper:
         self._short = 0
         self._told = ""
         self._began = 0.0
+        self._attempts = 0
+        self._trust = server.timeout
+        """Seconds without any answer after which the server is asked by a second connection whether it lives; longer
+        after each session that ended so, because a server may be that slow."""
+        self._last_answer = 0.0
         self.waiting_since = 0.0
         """Monotonic time at which the oldest unanswered request was sent, 0 = none."""
 
     def note_sent(self) -> None:
         """A request went out: the session needs no other sign of life."""
         self._last_sent = time.monotonic()
+
+    def note_answered(self) -> None:
+        """Something was answered: server and connection are alive."""
+        self._last_answer = time.monotonic()
+
+    def _silent_for(self) -> float:
+        """Seconds since the server has answered nothing at all though something was asked."""
+        if not self.waiting_since:
+            return 0.0
+        return time.monotonic() - max(self.waiting_since, self._last_answer)
 
     def give_up(self, error: OpcUaError) -> None:
         """The session can't go on, says who uses it."""
@@ -79,6 +105,7 @@ class Keeper:
                 await self._failed(error)
                 continue
             self._began = time.monotonic()
+            self._attempts = 0
             self._quick.reset()
             self._slow.reset()
             await self._use(session)
@@ -90,14 +117,20 @@ class Keeper:
         try:
             end = await self._watch(session)
             polite = not isinstance(end, (Unreachable, Unanswered))
+            if isinstance(end, Unanswered):
+                session.channel.leave()
             self._tell(end)
         finally:
             await _close(session, CLOSE_SECONDS if polite else 0.0)
 
     async def _establish(self) -> Session:
         """One attempt; after `timeout` it is told as unanswered, and still gets the whole patience."""
+        self._attempts += 1
+        connect = self._server.timeout
+        if self._attempts % PATIENT_EVERY:
+            connect = min(connect, QUICK_CONNECT)
         attempt = asyncio.ensure_future(
-            open_session(self._server, connect_timeout=self._server.timeout, patience=self._patience)
+            open_session(self._server, connect_timeout=connect, patience=self._patience)
         )
         try:
             done, _ = await asyncio.wait({attempt}, timeout=self._server.timeout)
@@ -127,22 +160,30 @@ class Keeper:
         self._fatal = asyncio.get_running_loop().create_future()
         self.waiting_since = 0.0
         self.note_sent()
-        renew_at = time.monotonic() + channel.channel_seconds * RENEW_AT
-        alive = read_body([read_value_id(parse_node_id(SERVER_STATE))])
         self._told = ""
         _log.info("%s: session open", self._server.alias)
         self._status.note_connected(True)
         self._listener.session_up(session)
-        while True:
-            look = min(LOOK, max(renew_at - time.monotonic(), 0.0))
-            await asyncio.wait({channel.lost, self._fatal}, timeout=look, return_when=asyncio.FIRST_COMPLETED)
-            now = time.monotonic()
+        tasks = [asyncio.ensure_future(self._upkeep(channel)), asyncio.ensure_future(self._silence())]
+        try:
+            await asyncio.wait({channel.lost, self._fatal, *tasks}, return_when=asyncio.FIRST_COMPLETED)
             if self._fatal.done():
                 return self._fatal.result()
             if channel.lost.done():
                 return Unreachable("session", "the connection was lost", "it is opened again")
-            if self.waiting_since and now - self.waiting_since > self._patience:
-                return Unanswered("read", f"no answer for {self._patience:g} s", "the server may hang")
+            return next(task.result() for task in tasks if task.done())
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _upkeep(self, channel: Channel) -> OpcUaError:
+        """Renew the channel and send signs of life until one of them fails; the reason is returned."""
+        renew_at = time.monotonic() + channel.channel_seconds * RENEW_AT
+        alive = read_body([read_value_id(parse_node_id(SERVER_STATE))])
+        while True:
+            await asyncio.sleep(min(LOOK, max(renew_at - time.monotonic(), 0.0)))
+            now = time.monotonic()
             try:
                 if now >= renew_at:
                     await channel.renew()
@@ -152,6 +193,33 @@ class Keeper:
                     channel.read(alive, self._server.timeout)
             except OpcUaError as error:
                 return error
+
+    async def _silence(self) -> OpcUaError:
+        """Wait until nothing is answered any more on this connection, for long or though the server is alive.
+
+        A server that hangs is waited for on the session that it has: it goes on where it stopped. A connection that
+        something on the way has lost would be waited for in vain, so a second one is tried, which takes no session.
+        """
+        while True:
+            await asyncio.sleep(min(LOOK, self._trust / 4))
+            if time.monotonic() - self._began > SETTLED:
+                self._trust = self._server.timeout
+            silent = self._silent_for()
+            if silent > self._patience:
+                return Unanswered("read", f"no answer for {self._patience:g} s", "the server may hang")
+            if silent > self._trust and await self._greeted() and self._silent_for() > self._trust:
+                self._trust = min(self._trust * 2, self._patience)
+                return Silent("read", "this connection is dead, the server is alive", "it is opened again")
+
+    async def _greeted(self) -> bool:
+        """Whether the server greets another connection; it then has GRACE seconds to answer on the first."""
+        try:
+            await greet(self._server, min(self._server.timeout, QUICK_CONNECT), self._server.timeout)
+        except OpcUaError:
+            await asyncio.sleep(OPINION_PAUSE)
+            return False
+        await asyncio.sleep(GRACE)
+        return True
 
     def _tell(self, error: OpcUaError) -> None:
         """There is no session, and this is why; logged when it is news."""

@@ -107,5 +107,5 @@ class ServerPoller:
 
     def longest_wait(self) -> float:
         """When the oldest request of any scan class that is still unanswered was sent, 0 = none."""
-        waiting = [since for group in self.groups for since, _ in group.unanswered]
+        waiting = [sent.since for group in self.groups for sent in group.unanswered]
         return min(waiting, default=0.0)

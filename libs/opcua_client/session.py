@@ -86,6 +86,15 @@ async def open_session(server: OpcUaServer, *, connect_timeout: float, patience:
         raise
 
 
+async def greet(server: OpcUaServer, connect_timeout: float, patience: float) -> None:
+    """Say hello on a connection of its own and leave: OpcUaError where nobody answers. Costs the server no session."""
+    channel = Channel(address(server.url)[2], connect_timeout=connect_timeout, patience=patience)
+    try:
+        await channel.greet()
+    finally:
+        channel.abort()
+
+
 def _identity(server: OpcUaServer) -> Identity:
     """The pair that the entry names, else the one in its folder of certificates."""
     if server.client_certificate is not None and server.client_private_key is not None:
