@@ -192,7 +192,7 @@ def _watch(commands: Commands) -> None:
 
 def _simulate(commands: Commands) -> None:
     parser = _command(commands, "simulate", "answer as the devices of endpoint files would, with faults to order")
-    _files(parser, "file", "endpoint file, partition file, point table or register map (CSV)")
+    _files(parser, "file", "endpoint file, partition file, point table or register map (CSV), or NodeSet2 file")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--port", type=_port, default=0,
                         help="first port; further listeners take the next ones (default: any free one)")

@@ -212,6 +212,15 @@ class FaultList:
         """Those of a kind that mean a device, without using them up."""
         return [s.fault for s in self._live() if s.fault.kind == kind and s.fault.means(alias)]
 
+    def used_by_any(self, kind: str, alias: str, points: Sequence[str]) -> Fault | None:
+        """As `used`, for a request to several points of which one at least must be meant."""
+        meant = next((p for p in points if any(f.means_point(p) for f in self.standing(kind, alias))), None)
+        return None if meant is None else self.used(kind, alias, meant)
+
+    def numbers(self, kind: str, alias: str) -> list[int]:
+        """Numbers of those of a kind that mean a device."""
+        return [s.number for s in self._live() if s.fault.kind == kind and s.fault.means(alias)]
+
     def shown(self) -> list[dict[str, object]]:
         """Those that hold, for people."""
         return [{"number": s.number, **s.fault.describe(), "hits": s.hits} for s in self._live()]

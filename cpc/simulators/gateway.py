@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from endpoint_config import ModbusServer, OpcUaServer, to_xml
 
 from cpc.simulators.address_space import quick_address_space
-from cpc.simulators.faults import KINDS, FaultList, OrderError, fault_from, scalar
+from cpc.simulators.faults import KINDS, Fault, FaultList, OrderError, fault_from, scalar
 from cpc.simulators.modbus_reply import exception_of
 from cpc.simulators.movements import FORMS, Movement, parse_movement
 from cpc.simulators.orders import Order, parse_order
@@ -46,10 +46,10 @@ class Simulator(Protocol):
     def values(self) -> Iterable[tuple[str, Any]]:
         """Every point with what a client reads now."""
 
-    def set_value(self, name: str, value: Any) -> bool:
-        """Have a point hold a value; False where there is no such point."""
+    async def set_value(self, name: str, value: Any) -> None:
+        """Have a point hold a value."""
 
-    def set_movement(self, name: str, movement: Movement | None) -> bool:
+    async def set_movement(self, name: str, movement: Movement | None) -> None:
         """Have a point move; None = as at the start."""
 
     def point_names(self) -> list[str]:
@@ -66,16 +66,19 @@ class ProtocolGatewaySimulator:
 
     def __init__(
         self, *, modbus: Sequence[ModbusServer] = (), opcua: Sequence[OpcUaServer] = (), host: str = "127.0.0.1",
-        port: int = 0, update_interval: float = 1.0, folder: Path | None = None, quick: bool = False,
-        log_file: Path | None = None, orders: Sequence[Order | str] = (), seed: int = 0,
+        port: int = 0, nodesets: Sequence[Path] = (), update_interval: float = 1.0, folder: Path | None = None,
+        quick: bool = False, log_file: Path | None = None, orders: Sequence[Order | str] = (), seed: int = 0,
     ) -> None:
         """`port` is the first listener's, 0 = any free ones; `update_interval` in seconds between changes of values.
 
-        `folder` gets certificates and keys and should be private (default: a new one, removed at the end); `quick`
-        lets OPC UA servers leave out what only a client that browses would miss; `orders` are carried out at the
-        start; `seed` decides chance.
+        `nodesets` are NodeSet2 files for a server of their own, called as the last of them. `folder` gets certificates
+        and keys and should be private (default: a new one, removed at the end); `quick` lets OPC UA servers leave out
+        what only a client that browses would miss; `orders` are carried out at the start; `seed` decides chance.
         """
         self.modbus, self.opcua = tuple(modbus), tuple(opcua)
+        self.nodesets = tuple(nodesets)
+        if self.nodesets:
+            self.opcua += (OpcUaServer(alias=self.nodesets[-1].stem.removesuffix(".NodeSet2"), url="opc.tcp://nodeset"),)
         self.host, self.port = host, port
         self.update_interval = update_interval
         self.quick = quick
@@ -102,7 +105,7 @@ class ProtocolGatewaySimulator:
 
         plant: PlantFiles = load_plant([Path(file) for file in files])
         settings["orders"] = [*plant.orders, *settings.get("orders", ())]
-        return cls(modbus=plant.modbus, opcua=plant.opcua, **settings)
+        return cls(modbus=plant.modbus, opcua=plant.opcua, nodesets=plant.nodesets, **settings)
 
     # -- in an event loop
 
@@ -135,8 +138,7 @@ class ProtocolGatewaySimulator:
         order = given if isinstance(given, Order) else parse_order(given)
         if order.verb == "fault":
             fault = fault_from(order.settings)
-            if fault.kind == "exception":
-                exception_of(fault)
+            _check(fault)
             number = self.faults.add(fault)
             await self._apply()
             return {"number": number}
@@ -147,26 +149,34 @@ class ProtocolGatewaySimulator:
             gone = self.faults.clear(number_given)
             await self._apply()
             return {"cleared": len(gone)}
+        if order.verb in ("set", "move"):
+            return {"points": await (self._set(order) if order.verb == "set" else self._move(order))}
         return self._answer(order)
 
     def _answer(self, order: Order) -> dict[str, Any]:
-        """The orders that no device has to wait for."""
+        """The orders that only ask."""
         answers: dict[str, Callable[[Order], dict[str, Any]]] = {
-            "faults": lambda _order: {"faults": self.faults.shown()}, "set": self._set, "move": self._move,
-            "values": self._values, "log": self._requests, "help": lambda _order: told(),
+            "faults": lambda _order: {"faults": self.faults.shown()}, "values": self._values,
+            "log": self._requests, "help": lambda _order: told(),
             "devices": lambda _order: {"devices": [describe(entry) for entry in self.entries]},
         }
         return answers[order.verb](order)
 
-    def _set(self, order: Order) -> dict[str, Any]:
+    async def _set(self, order: Order) -> list[str]:
         value = order.settings.get("value")
         value = scalar(order.text("value")) if value is None or isinstance(value, str) else value
-        return {"points": self._each(order, lambda simulator, name: simulator.set_value(name, value))}
+        meant = self._meant(order)
+        for simulator, name in meant:
+            await simulator.set_value(name, value)
+        return [name for _, name in meant]
 
-    def _move(self, order: Order) -> dict[str, Any]:
+    async def _move(self, order: Order) -> list[str]:
         text = order.text("as")
         movement = None if text == "auto" else parse_movement(text)
-        return {"points": self._each(order, lambda simulator, name: simulator.set_movement(name, movement))}
+        meant = self._meant(order)
+        for simulator, name in meant:
+            await simulator.set_movement(name, movement)
+        return [name for _, name in meant]
 
     def _values(self, order: Order) -> dict[str, Any]:
         pattern = order.text("point", "*")
@@ -186,17 +196,15 @@ class ProtocolGatewaySimulator:
         shown = [e.as_json() for e in entries if all(fnmatchcase(getattr(e, k), v) for k, v in wanted.items())]
         return {"next": upto, "requests": shown[-LOG_LINES:]}
 
-    def _each(self, order: Order, change: Callable[[Simulator, str], object]) -> list[str]:
-        """Do something with every point that the pattern means; the names, OrderError where it means none."""
+    def _meant(self, order: Order) -> list[tuple[Simulator, str]]:
+        """The points that a pattern means; OrderError where it means none."""
         pattern = order.text("point")
         names = [(simulator, name) for simulator in self._running for name in simulator.point_names()]
         meant = [(s, n) for s, n in names if n == pattern] or [(s, n) for s, n in names if fnmatchcase(n, pattern)]
         if not meant:
             raise OrderError(f"no point {pattern!r}; a full name such as {names[0][1] if names else 'DEVICE/NAME'!r}, "
                              "or a pattern")
-        for simulator, name in meant:
-            change(simulator, name)
-        return [name for _, name in meant]
+        return meant
 
     async def _apply(self) -> None:
         """Have states begin and end, now and when the next fault ends by itself."""
@@ -233,9 +241,9 @@ class ProtocolGatewaySimulator:
             self._own_folder = tempfile.TemporaryDirectory(prefix="cpc-plant-")
             self._folder = Path(self._own_folder.name)
         servers = OpcUaSimulator(self.opcua, host=self.host, port=port, update_interval=self.update_interval,
-                                 folder=self._folder, faults=self.faults, log=self.log)
+                                 folder=self._folder, faults=self.faults, log=self.log, nodesets=self.nodesets)
         self._running.append(servers)
-        with quick_address_space() if self.quick else nullcontext():
+        with quick_address_space() if self.quick and not self.nodesets else nullcontext():
             replaced = await servers.start()
         self.entries += tuple(replaced[server.alias] for server in self.opcua)
 
@@ -287,6 +295,16 @@ class ProtocolGatewaySimulator:
 
         assert self._loop is not None
         return dict(asyncio.run_coroutine_threadsafe(read(), self._loop).result(START_SECONDS))
+
+
+def _check(fault: Fault) -> None:
+    """Refuse a code or a status that there is not."""
+    if fault.kind == "exception":
+        exception_of(fault)
+    elif fault.kind in ("bad_status", "refuse_writes"):
+        from cpc.simulators.opcua_types import status_of
+
+        status_of(fault.text("code"))
 
 
 def told() -> dict[str, Any]:

@@ -84,31 +84,28 @@ class ModbusSimulator:
         for alias, device, point in self._points():
             yield f"{alias}/{point.name}", device.unit.value(point)
 
-    def set_value(self, name: str, value: Value) -> bool:
-        """Have a point hold a value; False where no device has it. OrderError where it can't."""
-        found = self._find(name)
-        if found is None:
-            return False
+    async def set_value(self, name: str, value: Value) -> None:
+        """Have a point hold a value; OrderError where it can't, or where there is no such point."""
+        device, point = self._find(name)
         try:
-            found[0].unit.set_value(found[1], value)
+            device.unit.set_value(point, value)
         except EncodeError as error:
             raise OrderError(f"{name}: {error}") from error
-        return True
 
-    def set_movement(self, name: str, movement: Movement | None) -> bool:
-        """Have a point move so, None = as at the start; False where no device has it."""
-        found = self._find(name)
-        if found is None:
-            return False
-        found[0].unit.set_movement(found[1], movement)
-        return True
+    async def set_movement(self, name: str, movement: Movement | None) -> None:
+        """Have a point move so, None = as at the start; OrderError where there is no such point."""
+        device, point = self._find(name)
+        device.unit.set_movement(point, movement)
 
     def point_names(self) -> list[str]:
         """Full names of all points."""
         return [f"{server.alias}/{point.name}" for server in self._servers for point in server.points]
 
-    def _find(self, name: str) -> tuple[Device, ModbusPoint] | None:
-        return next(((d, p) for alias, d, p in self._points(move=False) if f"{alias}/{p.name}" == name), None)
+    def _find(self, name: str) -> tuple[Device, ModbusPoint]:
+        for alias, device, point in self._points(move=False):
+            if f"{alias}/{point.name}" == name:
+                return device, point
+        raise OrderError(f"no point {name!r}")
 
     def _points(self, *, move: bool = True) -> Iterator[tuple[str, Device, ModbusPoint]]:
         for listener in self._listeners:

@@ -19,6 +19,7 @@ class PlantFiles:
 
     modbus: tuple[ModbusServer, ...] = ()
     opcua: tuple[OpcUaServer, ...] = ()
+    nodesets: tuple[Path, ...] = ()
     orders: tuple[Order, ...] = ()
     """What register maps say of values."""
 
@@ -35,14 +36,24 @@ def load_plant(paths: Sequence[Path]) -> PlantFiles:
         raise ConfigError(tuple(found.faults))
     modbus = (*(load_modbus(found.modbus) if found.modbus else ()), *found.tables)
     opcua = load_opcua(found.opcua) if found.opcua else ()
-    if not modbus and not opcua:
+    if not modbus and not opcua and not found.nodesets:
         fault = Fault(file=paths[0], line=0, message="names no device; name endpoint files in a <service>")
         raise ConfigError((fault,))
     twice = {s.alias: s for s in found.tables if [m.alias for m in modbus].count(s.alias) > 1}
     if twice:
         raise ConfigError(tuple(Fault(file=s.file, line=s.line, message=f"device {alias!r} stands in another file too; "
                                       "an alias of its own") for alias, s in twice.items()))
-    return PlantFiles(modbus=modbus, opcua=opcua, orders=tuple(found.orders))
+    return PlantFiles(modbus=modbus, opcua=opcua, nodesets=tuple(found.nodesets), orders=tuple(found.orders))
+
+
+def is_nodeset(path: Path) -> bool:
+    """Whether a file's root element is a UANodeSet; a DOCTYPE makes it none, as entities have no place here."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(65536)
+    except OSError:
+        return False
+    return b"UANodeSet" in head and b"<!DOCTYPE" not in head and b"<!ENTITY" not in head
 
 
 class _Found:
@@ -51,6 +62,7 @@ class _Found:
     def __init__(self) -> None:
         self.modbus: list[Path] = []
         self.opcua: list[Path] = []
+        self.nodesets: list[Path] = []
         self.tables: list[ModbusServer] = []
         self.orders: list[Order] = []
         self.faults: list[Fault] = []
@@ -59,6 +71,9 @@ class _Found:
         """Take one file, by what stands in it."""
         if path.suffix.lower() == ".csv":
             self._add_table(path)
+            return
+        if is_nodeset(path):
+            self.nodesets.append(path)
             return
         file = load(path)
         self.faults += file.faults
