@@ -145,7 +145,7 @@ class Executor:
     def _select(self, headers: list[ObjectHeader], parsed: list[Parsed], octets: bytes, sequence: int,
                 now: Instant) -> Response:
         commands = [item.command for item in parsed if item.command is not None]
-        statuses = _merge(parsed, self._outstation.commands.select(commands) if commands else [])
+        statuses = _merge(parsed, self._session.commands.select(commands) if commands else [])
         self._selection.clear()
         if all(status == CommandStatus.SUCCESS for status in statuses):
             self._selection.remember(octets, sequence, now.monotonic + self._session.settings.select_timeout)
@@ -160,7 +160,7 @@ class Executor:
         self._ticket += 1
         pending = Pending(self._ticket, tuple(headers), tuple(parsed))
         self._open[self._ticket] = pending
-        statuses = self._outstation.commands.operate(commands, self._ticket)
+        statuses = self._session.commands.operate(commands, self._ticket)
         if statuses is None:
             return pending
         return self._finish(self._open.pop(pending.ticket), statuses, now)

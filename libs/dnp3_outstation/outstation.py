@@ -56,10 +56,10 @@ class Outstation:
         """IIN2.5."""
         self.sessions: list[Session] = []
 
-    def session(self, settings: SessionSettings) -> Session:
-        """A new master; its buffers begin empty, its restart bit is set."""
+    def session(self, settings: SessionSettings, *, commands: CommandHandler | None = None) -> Session:
+        """A new master; its buffers begin empty, its restart bit is set. `commands` is its own handler, if any."""
         session = Session(self, settings, attributes(
-            self.info, self.database, (settings.fragment, settings.receive_fragment)))
+            self.info, self.database, (settings.fragment, settings.receive_fragment)), commands or self.commands)
         self.sessions.append(session)
         return session
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dnp3_outstation.codes import IIN, CommandStatus, EventKind, Function, Kind
+from dnp3_outstation.commands import CommandHandler
 from dnp3_outstation.database import Rows
 from dnp3_outstation.detection import Detector
 from dnp3_outstation.events import EventBuffer
@@ -62,7 +63,8 @@ class SessionCounters:
 class Session:
     """One master: its link, its event buffers, its place in every exchange. Made by `Outstation.session`."""
 
-    def __init__(self, outstation: Outstation, settings: SessionSettings, known: dict[int, bytes]) -> None:
+    def __init__(self, outstation: Outstation, settings: SessionSettings, known: dict[int, bytes],
+                 commands: CommandHandler) -> None:
         self.outstation = outstation
         self.settings = settings
         self.counters = SessionCounters()
@@ -72,6 +74,7 @@ class Session:
         self.detector = Detector(outstation.database, self.buffer)
         self.unsolicited = Unsolicited(settings)
         self.connected = False
+        self.commands = commands
         self.restart_bit = True
         """IIN1.7, until the master clears it."""
         self.executor = Executor(self, known)

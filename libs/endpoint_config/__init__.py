@@ -2,6 +2,8 @@
 
 from .command_rules import check_rules
 from .consumer_models import ConsumerSettings, DeviceAttributes, OwnConsumer, attributes_of
+from .dnp3_map import map_to_xml
+from .dnp3_models import POINT_TYPES, Dnp3Consumer, Dnp3Map, Dnp3MapPoint, Dnp3Master, Dnp3Serial, Dnp3Tls
 from .faults import MOST_FAULTS
 from .loading import check_together, load, load_consumer, load_modbus, load_opcua, load_partition, load_rules
 from .models import (
@@ -31,6 +33,7 @@ from .writing import to_xml
 
 __all__ = [
     "MOST_FAULTS",
+    "POINT_TYPES",
     "Audience",
     "CommandRule",
     "CommandRules",
@@ -41,6 +44,12 @@ __all__ = [
     "Datatype",
     "DeviceAttributes",
     "DictionaryError",
+    "Dnp3Consumer",
+    "Dnp3Map",
+    "Dnp3MapPoint",
+    "Dnp3Master",
+    "Dnp3Serial",
+    "Dnp3Tls",
     "EndpointFile",
     "Fault",
     "Issuer",
@@ -74,6 +83,7 @@ __all__ = [
     "load_opcua",
     "load_partition",
     "load_rules",
+    "map_to_xml",
     "read_type_dictionary",
     "schema_path",
     "to_xml",

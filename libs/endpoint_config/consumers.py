@@ -49,7 +49,14 @@ def read_own(element: etree._Element, report: Report) -> OwnConsumer:
                        module=element.get("module", ""), settings=tuple(settings.items()))
 
 
-READERS: dict[str, Reader] = {"consumer": read_own}
+def _read_dnp3(element: etree._Element, report: Report) -> ConsumerSettings:
+    from .dnp3_consumer import read_dnp3
+    from .loading import load  # the element names a file of another kind
+
+    return read_dnp3(element, report, load)
+
+
+READERS: dict[str, Reader] = {"consumer": read_own, "dnp3": _read_dnp3}
 """How each kind of consumer is read, by the name of its element."""
 
 

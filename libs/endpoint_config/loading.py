@@ -14,6 +14,7 @@ from lxml import etree
 from . import modbus, opcua
 from .command_rules import read_rules
 from .consumer_models import ConsumerSettings
+from .dnp3_map import read_map
 from .document import conforms, parse, read_bytes
 from .explain import Explainer
 from .faults import Report, line_of, shown
@@ -108,6 +109,9 @@ def _read(kind: str, root: etree._Element, report: Report, faulty: set[etree._El
     if kind == "rules":
         rules = read_rules(root, report, faulty)
         return replace(_result(report, kind), rules=rules)
+    if kind == "dnp3-map":
+        mapping = read_map(root, report, faulty)
+        return replace(_result(report, kind), dnp3_map=mapping)
     warnings: list[Fault]
     if kind == "modbus":
         servers, warnings = distinct(modbus.read_servers(root, report, faulty))

@@ -11,6 +11,7 @@ from enum import IntEnum, StrEnum
 from pathlib import Path
 
 from .consumer_models import ConsumerSettings, DeviceAttributes
+from .dnp3_models import Dnp3Map
 from .opcua_points import OpcUaField, OpcUaPoint, node_points
 from .rule_models import CommandRules, CommandSettings
 from .transports import SerialLine, TlsSettings, Transport
@@ -340,11 +341,12 @@ class EndpointFile:
 
     file: Path
     kind: str
-    """`modbus`, `opcua`, `partition` or `rules`; empty where the root element does not tell."""
+    """`modbus`, `opcua`, `partition`, `rules` or `dnp3-map`; empty where the root element does not tell."""
     modbus: tuple[ModbusServer, ...] = ()
     opcua: tuple[OpcUaServer, ...] = ()
     partition: Partition | None = None
     rules: CommandRules | None = None
+    dnp3_map: Dnp3Map | None = None
     faults: tuple[Fault, ...] = ()
     warnings: tuple[Fault, ...] = ()
 

@@ -14,10 +14,12 @@ FILES = {
     "opcua": "opcua-endpoints.xsd",
     "partition": "partition.xsd",
     "rules": "command-rules.xsd",
+    "dnp3-map": "dnp3-map.xsd",
 }
 """Schema file of each kind of file."""
 
-ROOTS = {"modbus-servers": "modbus", "opcua-servers": "opcua", "partition": "partition", "command-rules": "rules"}
+ROOTS = {"modbus-servers": "modbus", "opcua-servers": "opcua", "partition": "partition", "command-rules": "rules",
+         "dnp3-map": "dnp3-map"}
 """Kind of file by the name of its root element."""
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from consumers import Collector, Plant, context, plant, step_until
-from endpoint_config import ConsumerSettings, OwnConsumer
+from endpoint_config import ConsumerSettings, Dnp3Consumer, OwnConsumer
 from process_image import attach
 
 from cpc.consumers import Consumer, Context
@@ -34,6 +34,8 @@ COLLECTOR = Kind(Collector, OwnConsumer(kind="consumer", name="c", module="consu
 
 def own_settings(kind: str) -> ConsumerSettings:
     """Settings of a kind of the partition's own, whose peer is not there."""
+    if kind == "dnp3":
+        return Dnp3Consumer(kind="dnp3", name="c", port=0)
     raise AssertionError(f"{kind}: write down here settings with which its contract can be tested")
 
 
