@@ -10,7 +10,7 @@ from typing import Any
 
 from cpc import __version__
 from cpc.commandline import completers
-from cpc.names import DEFAULT_PKI, NAMESPACE
+from cpc.names import DEFAULT_CONFIG, DEFAULT_PKI, NAMESPACE
 
 _EXIT_HELP = """exit status: 0 done; 1 a fault in a file or in what was to be done; 2 usage;
 3 a segment, point or peer is not there"""
@@ -34,7 +34,7 @@ def build() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", default=False, help="show a traceback where cpc itself fails")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", parser_class=_Parser)
     for add in (_check, _run, _read, _segments, _watch, _simulate, _order, _init, _import, _export, _health, _demo,
-                _certs, _poke, _scan, _write, _command_gate, _audit, _bench,
+                _certs, _dnp3, _poke, _scan, _write, _command_gate, _audit, _bench,
                 _completion):
         add(commands)
     return parser
@@ -292,6 +292,22 @@ def _certs(commands: Commands) -> None:
     for action in (make, renew, listed, trust, reject, expiry):
         _add(action, "--pki", completers.folders, metavar="DIR", type=Path, default=DEFAULT_PKI,
              help=f"folder of certificates (default: {DEFAULT_PKI})")
+
+
+def _dnp3(commands: Commands) -> None:
+    parser = _command(commands, "dnp3", "serve segments to DNP3 masters, or print what they have to know")
+    _add(parser, "name", nargs="?", default="", help="name of the outstation, where the partition has several")
+    _add(parser, "--config", completers.xml_files, metavar="FILE", type=Path, default=DEFAULT_CONFIG,
+         help="partition file with an element dnp3; without one, the defaults hold (default: %(default)s)")
+    parser.add_argument("--profile", action="store_true",
+                        help="print the device profile and the points list (CSV), and end")
+    parser.add_argument("--output", metavar="DIR", type=Path,
+                        help="with --profile: write device-profile.txt and points.csv there")
+    _json(parser)
+    parser.add_argument("--namespace", type=_namespace, help="prefix of every name in /dev/shm")
+    parser.add_argument("--duration", metavar="S", type=_positive, help="end after so many seconds")
+    parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
+    parser.add_argument("--parent", type=int, default=0, help=argparse.SUPPRESS)
 
 
 def _write(commands: Commands) -> None:
