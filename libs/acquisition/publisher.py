@@ -24,6 +24,8 @@ STATUS_SECONDS = 1.0
 STATUS_TURNS = 20
 """Parts into which the devices are divided for that; each part takes its turn within the second."""
 STATUS_TURN_NS = int(STATUS_SECONDS * 1e9) // STATUS_TURNS
+NEVER_STALE_NS = 10**18
+"""Thirty years."""
 RECORD_WORDS = RECORD.itemsize // 8
 
 Rows = slice | npt.NDArray[np.intp] | Sequence[int]
@@ -48,7 +50,8 @@ class Publisher:
         self._block_of = {self._block_key(block): block for block in self.blocks}
         self._touched: dict[int, int] = {}
         system = [block for block in self.blocks if self.points[block.start].is_system]
-        self._system = [block for block in system if block.device]
+        self._system = [block for block in system if block.device and not block.scan_class]
+        self._identities = {block.device: block for block in system if block.device and block.scan_class}
         self._service = next((block for block in system if not block.device), None)
         self._statuses = {block.device: DeviceStatus(on_urgent=self._mark_urgent(block)) for block in self._system}
         self._urgent: dict[str, Block] = {block.device: block for block in self._system}
@@ -68,6 +71,16 @@ class Publisher:
         """Stage the value of a string or bytes point."""
         for outlet in self._outlets:
             outlet.set_text(row, text)
+
+    def set_identity(self, alias: str, text: str) -> None:
+        """Publish what a device says it is, where it has a `$identity`; it never becomes stale."""
+        block = self._identities.get(alias)
+        if block is not None:
+            record = self.records[block.start]
+            record["quality"] = GOOD
+            record["received_time"] = record["source_time"] = time.time_ns()
+            self.set_text(block.start, text)
+            self._touched[block.index] = time.monotonic_ns() + NEVER_STALE_NS
 
     def fail(self, rows: Rows, quality: int, received_ns: int) -> None:
         """Give rows a bad quality; value, raw and source time keep the last good ones."""

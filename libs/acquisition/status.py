@@ -34,6 +34,16 @@ def system_points(alias: str, extra: Sequence[Point] = ()) -> list[Point]:
     return [*numeric, *extra, error]
 
 
+IDENTITY_CLASS = 86400.0
+"""Scan class of `$identity`: a block of its own, because it comes once a connection and not with the counters."""
+
+
+def identity_point(alias: str) -> Point:
+    """The system point of a device that is asked what it is: vendor, product, revision, as it says them itself."""
+    return Point(name="$identity", device=alias, type="string", size=LAST_ERROR_BYTES, scan_class=IDENTITY_CLASS,
+                 description="what the device says it is; empty where it does not say")
+
+
 _SERVICE: tuple[tuple[str, str], ...] = (
     ("semaphore_busy", "publishes that found the semaphore taken since the writer started"),
     ("semaphore_waits", "publishes that waited for it since the writer started"),

@@ -106,8 +106,12 @@ class Command:
     unsettled = False
 
     def __init__(self, commands: Commands, steps: Generator[Step, Reply, Any], done: Done, deadline: int,
-                 failed: Callable[[Failure], Any]) -> None:
-        """`done` gets what the steps return, or what `failed` makes of a fault of this program; deadline in ns."""
+                 failed: Callable[[Failure], Any], *, quiet: bool = False) -> None:
+        """`done` gets what the steps return, or what `failed` makes of a fault of this program; deadline in ns.
+
+        What goes wrong with a `quiet` command says nothing of the unit, and is not counted.
+        """
+        self._quiet = quiet
         self._commands = commands
         self._steps = steps
         self._done: Done | None = done
@@ -210,12 +214,12 @@ class Command:
             unit.status.note_request((now - job.sent) * 1e-9)
             if unit.troubled:
                 unit.revive()
-        else:
+        elif not self._quiet:
             unit.note_failure(job, failure)
         if failure is None or not failure.silent:
             unit.restore(now)
         self._advance(Reply(data=bytes(job.target or b""), failure=failure, value=job.value, sent=self.sent), now)
-        if failure is not None and failure.silent and not unit.demoted:
+        if failure is not None and failure.silent and not unit.demoted and not self._quiet:
             unit.note_silence(failure, now)
 
     def interrupted(self, failure: Failure, now: int, *, was_up: bool) -> None:
@@ -293,7 +297,8 @@ class Writer:
         self._points = {
             f"{unit.server.alias}/{point.name}": (unit, point) for unit in engine.units for point in unit.server.points
         }
-        if any(point.writable and is_part(point) for _, point in self._points.values()):
+        masks = any(point.writable and is_part(point) for _, point in self._points.values())
+        if masks or any(unit.server.identify for unit in engine.units):
             from modbus_tcp_client.functions import mask_write
 
             mask_write(0, 0, 0)  # pymodbus is imported now and not in the middle of polling

@@ -57,6 +57,8 @@ class Identity:
     """By name (see OBJECTS, `object 128` and on for private ones, `server_id` for function 17)."""
     running: bool | None = None
     """Run indicator of function 17, None where it was not said."""
+    answered: bool = True
+    """Whether it answered each question, a refusal included; one that did not should not be asked again."""
 
     def __str__(self) -> str:
         """One line: vendor, product, revision and what else is worth a line."""

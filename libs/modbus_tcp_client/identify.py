@@ -37,11 +37,13 @@ def identify() -> Generator[Step, Reply, Identity]:
     if not texts and not silent:
         question = report_server_id()
         reply = yield Step(pdu=question.pdu, read=question.answer)
+        silent = reply.failure is not None and not reply.failure.exception
         if reply.failure is None:
             content, running = reply.value
             words = _WORDS.findall(content)
             texts["server_id"] = as_text(b" ".join(words)) if words else content.hex(" ")
-    return Identity(texts={name: text for name, text in texts.items() if text}, running=running)
+    return Identity(texts={name: text for name, text in texts.items() if text}, running=running,
+                    answered=not silent)
 
 
 def _objects(code: int, texts: dict[str, str]) -> Generator[Step, Reply, tuple[int, bool]]:

@@ -14,6 +14,7 @@ from acquisition import (
     WritablePoint,
     WriteRequest,
     WriteResult,
+    identity_point,
     service_points,
     system_points,
 )
@@ -87,6 +88,8 @@ class ModbusClientManager:
         for server in self.servers:
             points += image_points(server, self._label)
             points += system_points(server.alias)
+            if server.identify:
+                points.append(identity_point(server.alias))
         points += service_points()
         self._points = tuple(points)
 

@@ -9,9 +9,11 @@ from acquisition import Backoff, DeviceStatus
 from endpoint_config.models import ModbusServer
 from modbus_frames import read_request
 
-from modbus_tcp_client.commands import Commands
+from modbus_tcp_client.commands import Command, Commands
 from modbus_tcp_client.exchange import Job
 from modbus_tcp_client.failure import DEMOTED, GATEWAY, OPERATIONS, Failure
+from modbus_tcp_client.functions import Identity
+from modbus_tcp_client.identify import identify
 from modbus_tcp_client.poll import Poll
 
 if TYPE_CHECKING:
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 SILENCES = 2
 """Requests without an answer, one after the other, after which a unit counts as silent."""
+IDENTIFY_NS = 30_000_000_000
+"""Nanoseconds in which a device must have said what it is."""
 PROBE_SHARE = 0.05
 """Part of a shared connection's time that probing silent units may take."""
 
@@ -49,6 +53,9 @@ class Unit:
         """Always False: a probe's data are not decoded."""
         self._backoff = Backoff(server.retry_interval)
         self._probing = False
+        self._may_identify = self._again = server.identify
+        """Whether the next good answer is followed by the question what the device is, and whether that of the next
+        connection."""
 
     @property
     def unit(self) -> Unit:
@@ -67,6 +74,21 @@ class Unit:
         self.link.backoff.reset()
         self.status.note_connected(True)
         self._engine.press()
+        if self._may_identify:
+            self._may_identify = False
+            self._identify(time.monotonic_ns())
+
+    def _identify(self, now: int) -> None:
+        """Ask the device what it is, once for a connection; never again where it did not bear the question well."""
+        def told(identity: Identity | None) -> None:
+            if identity is not None and identity.answered:
+                self._again = True
+                self._engine.publisher.set_identity(self.server.alias, str(identity))
+                self._engine.press()
+
+        self._again = False
+        deadline = now + IDENTIFY_NS
+        self.commands.add(Command(self.commands, identify(), told, deadline, lambda _failure: None, quiet=True), now)
 
     # ------------------------------------------------------------ failures
 
@@ -125,6 +147,7 @@ class Unit:
     def connected(self, now: int) -> None:
         """The connection is up: poll at once, or probe."""
         self.commands.connected()
+        self._may_identify = self._again
         if self.demoted:
             self._probe(now)
             return

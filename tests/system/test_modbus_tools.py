@@ -8,6 +8,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import peers
@@ -278,3 +279,54 @@ def test_a_packet_log_that_is_not_written_fast_enough_counts_and_waits_for_nobod
     lost = sum(int(line.split()[1]) for line in lines if "packets not shown" in line)
     assert lost > 0
     assert lost + sum("  d  " in line for line in lines) == 3 * MOST_WAITING
+
+
+# ---------------------------------------------------------------- identification while polling
+
+
+def test_a_device_is_asked_once_what_it_is_and_the_answer_is_a_point(shm_name: str) -> None:
+    with pymodbus_device() as plc, Proxy(plc.port) as way:
+        servers = [device("plc", way.port, identify=True), device("other", plc.port)]
+        with Partition(shm_name, servers) as running:
+            running.until_good("plc/a", "other/a", "plc/$identity", "plc/$connected", "other/$connected")
+            asked = [pdu for pdu in way.requests if pdu[0] in (17, 43)]
+            assert asked
+            assert "other/$identity" not in {point.full_name for point in running.image.points}
+            before = running.count("plc")
+            running.until(lambda r: r.count("plc") > before + 10)
+            assert [pdu for pdu in way.requests if pdu[0] in (17, 43)] == asked
+            assert running.count("plc", "$failures") == 0
+            assert not running["plc/$identity"].stale
+
+
+def test_what_a_device_says_it_is_stands_in_the_image(shm_name: str) -> None:
+    servers = [device("plc", 0, identify=True, timeout=2.0)]
+    with libmodbus_device() as plc, Partition(shm_name, [replace(servers[0], port=plc.port)]) as running:
+        running.until_good("plc/a", "plc/$identity")
+        assert str(running["plc/$identity"].value).startswith("LMB")  # by function 17, for it does not know 43/14
+
+
+@pytest.mark.parametrize("how", ["silence", "hanging up"])
+def test_a_device_that_does_not_bear_the_question_is_not_asked_again(how: str, shm_name: str) -> None:
+    def behave(proxy: Proxy, request: bytes, answer: bytes) -> bytes | None:
+        if request[7] not in (17, 43):
+            return answer
+        if how == "hanging up":
+            proxy.reset()
+        return None
+
+    with libmodbus_device() as plc, Proxy(plc.port, behave) as way, \
+            Partition(shm_name, [device("plc", way.port, identify=True)]) as running:
+        running.until(lambda _: any(pdu[0] == 43 for pdu in way.requests))
+        before = running.count("plc")
+        running.until(lambda r: r.count("plc") > before + 10)
+        running.until_good("plc/a")
+        way.refuse()
+        running.until(lambda r: r["plc/a"].quality != 0)
+        way.listen()
+        running.until_good("plc/a")
+        before = running.count("plc")
+        running.until(lambda r: r.count("plc") > before + 10)
+        assert sum(pdu[0] in (17, 43) for pdu in way.requests) == 1
+        if how == "silence":
+            assert "device identification" not in str(running["plc/$last_error"].value)
