@@ -33,9 +33,8 @@ def build() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"cpc {__version__}")
     parser.add_argument("--debug", action="store_true", default=False, help="show a traceback where cpc itself fails")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", parser_class=_Parser)
-    for add in (_check, _run, _read, _segments, _watch, _simulate, _order, _init, _import, _export, _health, _demo,
-                _certs, _dnp3, _poke, _scan, _write, _command_gate, _audit, _bench,
-                _completion):
+    for add in (_check, _run, _read, _segments, _watch, _simulate, _order, _init, _import, _export, _health, _mqtt,
+                _demo, _certs, _dnp3, _poke, _scan, _write, _command_gate, _audit, _bench, _completion):
         add(commands)
     return parser
 
@@ -246,6 +245,21 @@ def _health(commands: Commands) -> None:
     parser.add_argument("--max-age", metavar="S", type=_positive, default=5.0,
                         help="oldest heartbeat that counts as fresh (default: 5)")
     _json(parser)
+
+
+def _mqtt(commands: Commands) -> None:
+    parser = _command(commands, "mqtt", "publish what stands in the segments to an MQTT broker, beside a run")
+    _add(parser, "--config", completers.xml_files, metavar="FILE", type=Path,
+         help="partition file with an <mqtt> element (default: config/partition.xml, else the environment)")
+    parser.add_argument("--name", default="", help="which <mqtt> element, where there are several")
+    parser.add_argument("--namespace", metavar="NAME", type=_namespace, help="prefix of the segments' names")
+    parser.add_argument("--duration", metavar="S", type=_positive, help="end after so many seconds")
+    parser.add_argument("--keep", action="store_true", help="leave the status segment at the end")
+    parser.add_argument("--status", action="store_true", help="print how a publisher that runs is doing")
+    _json(parser)
+    parser.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info",
+                        help="least severe events to log (default: info)")
+    parser.add_argument("--parent", metavar="PID", type=int, default=0, help=argparse.SUPPRESS)
 
 
 def _demo(commands: Commands) -> None:

@@ -10,7 +10,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from endpoint_config import ConfigError
@@ -94,19 +94,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     return run_named(args, args.name)
 
 
-def run_named(args: argparse.Namespace, name: str, kind: str = "") -> int:
-    """Run the consumer `name` of `args.config` (or the only one of `kind`) as this process; statuses as for `main`."""
+def run_named(args: argparse.Namespace, name: str) -> int:
+    """Run the consumer `name` of `args.config` as this process; statuses as for `main`."""
+    def context() -> Context:
+        return context_for(args.config, name, namespace=args.namespace)
+
+    return run_context(context, namespace=args.namespace, unlink=not args.keep, notify_fd=args.notify_fd,
+                       duration=args.duration)
+
+
+def run_context(make_context: Callable[[], Context], *, namespace: str | None, unlink: bool, notify_fd: int,
+                duration: float | None) -> int:
+    """Run one consumer until a signal; the context is made with the signals heard already."""
     stopping = threading.Event()
     with signals_set(stopping):
         try:
-            context = context_for(args.config, name, kind=kind, namespace=args.namespace)
-            space = context.partition.namespace if args.namespace is None else args.namespace
-            run(context, stopping, namespace=space, unlink=not args.keep, notify_fd=args.notify_fd,
-                duration=args.duration)
+            context = make_context()
+            space = context.partition.namespace if namespace is None else namespace
+            run(context, stopping, namespace=space, unlink=unlink, notify_fd=notify_fd, duration=duration)
         except (ConfigError, Refused) as error:
             print(error, file=sys.stderr, flush=True)
             return processes.REFUSED
         except Exception:  # noqa: BLE001 - the process ends here; the supervisor starts another
-            _log.exception("consumer failed consumer=%s", name or kind)
+            _log.exception("consumer failed")
             return processes.FAILED
     return 0

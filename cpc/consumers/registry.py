@@ -9,7 +9,10 @@ from endpoint_config import ConsumerSettings, OwnConsumer
 
 from cpc.consumers.contract import Consumer, Context, Refused
 
-KINDS: dict[str, str] = {"dnp3": "cpc.consumers.dnp3:Dnp3Consumer"}
+KINDS: dict[str, str] = {
+    "dnp3": "cpc.consumers.dnp3:Dnp3Consumer",
+    "mqtt": "cpc.consumers.mqtt.publisher:MqttPublisher",
+}
 """Element of partition.xml to `module:class`; the contract suite runs on each."""
 
 

@@ -11,15 +11,11 @@ from cpc.names import SERVICES, segment_name
 from cpc.state import state_folder
 
 
-def context_for(config: Path, name: str, *, kind: str = "", namespace: str | None = None) -> Context:
-    """The context of the consumer `name`, or of the only one of `kind` where `name` is empty.
-
-    Raises ConfigError for a fault in the file, Refused where there is no such consumer, or more than one.
-    """
-    partition, settings = load_consumer(config, name, kind)
+def context_for(config: Path, name: str, *, namespace: str | None = None) -> Context:
+    """The context of the consumer `name`; raises ConfigError for a fault in the file, Refused where there is none."""
+    partition, settings = load_consumer(config, name)
     if settings is None:
-        what = f"consumer {name!r}" if name else f"consumer <{kind}>"
-        raise Refused(f"{config}:0: no {what}, or several of them; name one that stands in the file")
+        raise Refused(f"{config}:0: no consumer {name!r}; name one that stands in the file")
     return make_context(partition, settings, namespace)
 
 

@@ -19,6 +19,8 @@ from cpc.names import segment_name, semaphore_name
 HEARTBEAT_SECONDS = 0.25
 REFRESH_SECONDS = 1.0
 """Numbers go out so often; a change of `$connected` or `$last_error` goes out at once."""
+LOOK_SECONDS = 0.1
+"""A busy consumer turns many times a millisecond: it is asked how it is no more often than this."""
 JOURNAL_ENTRIES = 4096
 
 _log = logging.getLogger("status")
@@ -46,7 +48,7 @@ class StatusBoard:
         self._writer = self._take(namespace)
         self._names = [] if self._writer is None else [p.name for p in self._writer.points]
         self._rows = {name: row for row, name in enumerate(self._names)}
-        self._next_heartbeat = self._next_refresh = 0.0
+        self._next_heartbeat = self._next_refresh = self._next_look = 0.0
         self._told: tuple[bool, str] | None = None
 
     def _take(self, namespace: str) -> Writer | None:
@@ -62,6 +64,9 @@ class StatusBoard:
     def tick(self) -> None:
         """Write what is due; called after each step, so that a consumer that hangs is seen at once."""
         now = time.monotonic()
+        if now < self._next_look:
+            return
+        self._next_look = now + LOOK_SECONDS
         health = self._consumer.health()
         told = (health.connected, health.message)
         changed = told != self._told

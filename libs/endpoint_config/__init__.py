@@ -5,7 +5,16 @@ from .consumer_models import ConsumerSettings, DeviceAttributes, OwnConsumer, at
 from .dnp3_map import map_to_xml
 from .dnp3_models import POINT_TYPES, Dnp3Consumer, Dnp3Map, Dnp3MapPoint, Dnp3Master, Dnp3Serial, Dnp3Tls
 from .faults import MOST_FAULTS
-from .loading import check_together, load, load_consumer, load_modbus, load_opcua, load_partition, load_rules
+from .loading import (
+    check_together,
+    default_mqtt,
+    load,
+    load_consumer,
+    load_modbus,
+    load_opcua,
+    load_partition,
+    load_rules,
+)
 from .models import (
     Audience,
     ConfigError,
@@ -23,6 +32,7 @@ from .models import (
     Service,
     WriteFunction,
 )
+from .mqtt_models import MqttAggregate, MqttConnection, MqttRule, MqttSettings, MqttStore, MqttTls
 from .names import unique_names
 from .opcua_points import OpcUaField, OpcUaPoint
 from .rule_models import CommandRule, CommandRules, CommandSettings, Condition, Issuer, Rate
@@ -55,6 +65,12 @@ __all__ = [
     "Issuer",
     "ModbusPoint",
     "ModbusServer",
+    "MqttAggregate",
+    "MqttConnection",
+    "MqttRule",
+    "MqttSettings",
+    "MqttStore",
+    "MqttTls",
     "OpcUaField",
     "OpcUaNode",
     "OpcUaPoint",
@@ -77,6 +93,7 @@ __all__ = [
     "attributes_of",
     "check_rules",
     "check_together",
+    "default_mqtt",
     "load",
     "load_consumer",
     "load_modbus",

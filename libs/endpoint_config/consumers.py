@@ -56,7 +56,13 @@ def _read_dnp3(element: etree._Element, report: Report) -> ConsumerSettings:
     return read_dnp3(element, report, load)
 
 
-READERS: dict[str, Reader] = {"consumer": read_own, "dnp3": _read_dnp3}
+def _read_mqtt(element: etree._Element, report: Report) -> ConsumerSettings:
+    from .mqtt import read_mqtt  # it builds on this module
+
+    return read_mqtt(element, report)
+
+
+READERS: dict[str, Reader] = {"consumer": read_own, "dnp3": _read_dnp3, "mqtt": _read_mqtt}
 """How each kind of consumer is read, by the name of its element."""
 
 

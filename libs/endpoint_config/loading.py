@@ -141,10 +141,24 @@ def load_opcua(paths: Paths, xsd: PathLike | None = None, pki: Path | None = Non
     return distinct([server for file in _load_all(paths, "opcua", xsd, pki) for server in file.opcua])[0]
 
 
-def load_partition(path: PathLike) -> Partition:
-    """The partition of a file; its endpoint files are not read. Raises ConfigError for any fault."""
+def load_partition(path: PathLike, *, need_files: bool = True) -> Partition:
+    """The partition of a file; its endpoint files are not read, and, without `need_files`, may be elsewhere.
+
+    Raises ConfigError for any fault.
+    """
+    if not need_files:
+        return load_consumer(path, "")[0]
     (file,) = _load_all(path, "partition", None)
     return file.partition or Partition(file=file.file)
+
+
+def default_mqtt() -> Partition:
+    """A partition with one publisher as the environment alone describes it. Raises ConfigError for any fault."""
+    report = Report(Path("environment"))
+    partition = read_partition(etree.fromstring(b"<partition><mqtt/></partition>"), report, set())
+    if report.faults:
+        raise ConfigError(report.faults)
+    return partition
 
 
 def load_consumer(path: PathLike, name: str, kind: str = "") -> tuple[Partition, ConsumerSettings | None]:

@@ -56,7 +56,7 @@ def read_security(entry: Entry, server: Entry) -> Security:
         waive_dates=server.flag("waive_dates"),
         waive_revocation_list=server.flag("waive_revocation_list"),
         username=entry.expanded("username"),
-        password=_password(entry, server),
+        password=read_password(entry, server),
         allow_unencrypted_password=server.flag("allow_unencrypted_password"),
         user_certificate=entry.path("user_certificate"),
         user_private_key=entry.path("user_private_key"),
@@ -67,7 +67,7 @@ def read_security(entry: Entry, server: Entry) -> Security:
     return security
 
 
-def _password(entry: Entry, server: Entry) -> Secret | None:
+def read_password(entry: Entry, server: Entry) -> Secret | None:
     text, file = entry.texts.get("password", ""), server.path("password_file")
     if text and file is not None:
         server.fault("password_file", "password_file and password stand both; password_file alone")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from consumers import Collector, Plant, context, plant, step_until
-from endpoint_config import ConsumerSettings, Dnp3Consumer, OwnConsumer
+from endpoint_config import ConsumerSettings, Dnp3Consumer, MqttConnection, MqttSettings, OwnConsumer
 from process_image import attach
 
 from cpc.consumers import Consumer, Context
@@ -36,6 +36,9 @@ def own_settings(kind: str) -> ConsumerSettings:
     """Settings of a kind of the partition's own, whose peer is not there."""
     if kind == "dnp3":
         return Dnp3Consumer(kind="dnp3", name="c", port=0)
+    if kind == "mqtt":
+        nobody = MqttConnection(client_id="nobody", brokers=(("127.0.0.1", 9),))
+        return MqttSettings(kind="mqtt", name="mqtt", connection=nobody, node="test")
     raise AssertionError(f"{kind}: write down here settings with which its contract can be tested")
 
 

@@ -1,0 +1,385 @@
+"""The connection to one of several brokers: kept up, told apart by sessions, and never waited for.
+
+One thread calls everything here. Connecting blocks (name, TCP, TLS), so each attempt is made by a thread of its own,
+and until it is done nobody touches the client. After that the owner's loop reads and writes (`descriptor`,
+`events`, `serve`), so publishing takes no hand-over between threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from acquisition import Backoff
+from endpoint_config import MqttConnection
+from paho.mqtt.client import Client, MQTTMessage
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
+from paho.mqtt.packettypes import PacketTypes
+from paho.mqtt.properties import Properties
+
+from mqtt_link import tls
+
+FAILED_REASON = 0x80
+"""Reason codes from here on are refusals (MQTT 5.0, clause 2.4)."""
+_UNLIMITED = 65535
+_SETTLED = 10.0
+"""Seconds after which a connection counts as sound, so that the next loss is mended at once."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Message:
+    """Something to publish."""
+
+    topic: str
+    payload: bytes
+    qos: int = 0
+    retain: bool = False
+
+
+Will = Message
+"""What the broker publishes when the connection is lost without a farewell."""
+
+
+class Link:
+    """See the module. Callbacks are called from `serve`, `publish` and `step`, and must not raise."""
+
+    def __init__(self, connection: MqttConnection, name: str, *, will: Will | None = None, fresh: bool = False) -> None:
+        """`name` stands before errors. `fresh`: a session that an earlier process (or this one, before it went to
+        another broker) left behind is thrown away first. Its packet ids mean nothing here, and a broker that still
+        waits for the end of one (QoS 2) would take a new message with that id for the old one."""
+        self.connection, self.name = connection, name
+        self.up = False
+        """Whether messages can be published."""
+        self.message = ""
+        """Why it is not up, or what was refused last."""
+        self.connects = 0
+        """How often it came up."""
+        self.receive_maximum = _UNLIMITED
+        """Most messages of QoS 1 and 2 that the broker takes without having acknowledged them."""
+        self.maximum_packet = 0
+        """Largest packet that it takes, 0 = no limit known."""
+        self.maximum_qos = 2
+        self.on_up: Callable[[bool], None] = lambda _kept: None
+        """Called with whether what was on its way goes on by itself; else all of it is to be published again."""
+        self.on_down: Callable[[], None] = lambda: None
+        self.on_acknowledged: Callable[[int, int], None] = lambda _mid, _reason: None
+        """Called with a message's number and the reason code; for QoS 0 when it was written to the socket."""
+        self.on_message: Callable[[MQTTMessage], None] = lambda _message: None
+        self._will, self._fresh = will, fresh
+        self._client: Client | None = None
+        self._client_broker = -1
+        self._client_was_up = False
+        self._renew = False
+        self._broker = 0
+        self._attempt: _Attempt | None = None
+        self._answer_until = 0.0
+        self._next_try = 0.0
+        self._up_since = 0.0
+        self._backoff = Backoff(longest=connection.retry_interval)
+        self._filters: dict[str, int] = {}
+        self._subscribing: dict[int, tuple[str, ...]] = {}
+        self._next_misc = 0.0
+        self._refused = ""
+
+    @property
+    def broker(self) -> str:
+        """The broker that is connected, or tried next: `host:port`."""
+        host, port = self.connection.brokers[self._broker]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    @property
+    def connecting(self) -> bool:
+        """Whether an attempt is being made: look again soon."""
+        return self._attempt is not None
+
+    @property
+    def descriptor(self) -> int:
+        """The socket, -1 for none that may be touched."""
+        sock = None if self._client is None or self._attempt is not None else self._client.socket()
+        return -1 if sock is None else sock.fileno()
+
+    @property
+    def events(self) -> int:
+        """What the owner's poll is to wait for on `descriptor`."""
+        return select.POLLIN | (select.POLLOUT if self.congested else 0)
+
+    @property
+    def congested(self) -> bool:
+        """Whether something written has not yet left: publish nothing more for now."""
+        return self._client is not None and self._client.want_write()
+
+    @property
+    def has_pending(self) -> bool:
+        """Whether TLS holds bytes that were read already, for which no poll wakes."""
+        sock: Any = None if self._client is None or self._attempt is not None else self._client.socket()
+        return isinstance(sock, ssl.SSLSocket) and sock.pending() > 0
+
+    def publish(self, message: Message) -> int | None:
+        """Send a message; its number, or None where it was not taken."""
+        if not self.up or self._client is None:
+            return None
+        info = self._client.publish(message.topic, message.payload, min(message.qos, self.maximum_qos), message.retain)
+        taken = info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS
+        if info.rc in (MQTTErrorCode.MQTT_ERR_NO_CONN, MQTTErrorCode.MQTT_ERR_CONN_LOST):
+            taken = message.qos > 0  # the client keeps it for the session
+        return info.mid if taken else None
+
+    def subscribe(self, filters: dict[str, int]) -> None:
+        """Have messages of these filters (with QoS) delivered, now and after each reconnection."""
+        self._filters.update(filters)
+        if self.up:
+            self._subscribe()
+
+    def step(self) -> None:
+        """Do what is due: begin an attempt, take its result, notice silence. Never blocks."""
+        now = time.monotonic()
+        if self._attempt is not None:
+            if self._attempt.done.is_set():
+                self._take_attempt(self._attempt)
+        elif self._client is not None and self._client.socket() is not None:
+            self._look_after(self._client, now)
+        elif now >= self._next_try:
+            self._begin_attempt()
+
+    def serve(self, ready: int) -> None:
+        """Read and write as poll found the socket `ready` (0 = only what TLS holds)."""
+        client = self._client
+        if client is None or self._attempt is not None:
+            return
+        if ready & ~select.POLLOUT or self.has_pending:
+            client.loop_read()
+        if ready & select.POLLOUT and client.socket() is not None:
+            client.loop_write()
+        if client.socket() is None:
+            self._lost()
+
+    def drop(self, why: str) -> None:
+        """Break the connection, because the broker does not behave; it is tried again after a pause."""
+        self._refused = why
+        if self._client is not None and self._client.socket() is not None:
+            self._break(self._client)
+
+    def close(self, farewell: Message | None = None, timeout: float = 0.3) -> None:
+        """Say farewell and disconnect, in `timeout` seconds; the will is then not published."""
+        attempt, client = self._attempt, self._client
+        if attempt is not None or client is None:
+            return
+        if self.up:
+            if farewell is not None:
+                self.publish(farewell)
+            client.disconnect()
+            until = time.monotonic() + timeout
+            while client.socket() is not None and client.want_write() and time.monotonic() < until:
+                client.loop_write()
+        self._forget_client()
+        self.up = False
+
+    # -- attempts
+
+    def _begin_attempt(self) -> None:
+        if self._client is not None and self._client_broker != self._broker:
+            self._forget_client()  # a session is one broker's own
+        try:
+            if self._client is None:
+                self._client, self._client_broker, self._client_was_up = self._make_client(), self._broker, False
+            self._set_password(self._client)
+        except (OSError, ValueError) as error:
+            self._client = None
+            self._failed(tls.describe(error))
+            return
+        self._refused = ""
+        discard = self._fresh and not self._client_was_up
+        self._attempt = _Attempt(self._client, self.connection, self._broker, discard=discard)
+        self._attempt.start()
+
+    def _make_client(self) -> Client:
+        c = self.connection
+        five = c.version == "5"
+        client = Client(
+            CallbackAPIVersion.VERSION2, client_id=c.client_id, clean_session=None if five else False,
+            protocol=MQTTProtocolVersion.MQTTv5 if five else MQTTProtocolVersion.MQTTv311, reconnect_on_failure=False)
+        client.connect_timeout = c.timeout
+        client.max_inflight_messages_set(_UNLIMITED)
+        client.suppress_exceptions = False
+        if c.tls is not None:
+            client.tls_set_context(tls.make_context(c.tls))
+        if self._will is not None:
+            client.will_set(self._will.topic, self._will.payload, self._will.qos, self._will.retain)
+        client.on_connect = self._on_connect
+        client.on_publish = lambda _c, _u, mid, reason, _p: self.on_acknowledged(mid, reason.value)
+        client.on_subscribe = lambda _c, _u, mid, reasons, _p: self._on_subscribed(mid, [r.value for r in reasons])
+        client.on_message = lambda _c, _u, message: self.on_message(message)
+        client.on_disconnect = self._on_disconnect
+        return client
+
+    def _set_password(self, client: Client) -> None:
+        c = self.connection
+        password = c.password.reveal() if c.password else None
+        if c.token_file is not None:
+            password = c.token_file.read_text().strip()
+        if c.username or password:
+            client.username_pw_set(c.username or None, password)
+
+    def _take_attempt(self, attempt: _Attempt) -> None:
+        self._attempt = None
+        attempt.join()
+        if attempt.error is not None:
+            self._failed(tls.describe(attempt.error))
+            return
+        self._answer_until = time.monotonic() + self.connection.timeout
+
+    def _look_after(self, client: Client, now: float) -> None:
+        if not self.up and now > self._answer_until:
+            self._refused = self._refused or "the broker does not answer; is it MQTT that listens there?"
+            self._break(client)
+        elif now >= self._next_misc:
+            self._next_misc = now + 0.5
+            client.loop_misc()
+            if client.socket() is None:
+                self._lost()
+
+    def _on_connect(self, client: Client, _data: Any, flags: Any, reason: Any, properties: Any) -> None:
+        if reason.value >= FAILED_REASON or (reason.value and self.connection.version != "5"):
+            self._refused = f"the broker refuses: {str(reason).lower()}; check user, password, rights and client id"
+            return
+        self.receive_maximum = getattr(properties, "ReceiveMaximum", _UNLIMITED)
+        self.maximum_packet = getattr(properties, "MaximumPacketSize", 0)
+        self.maximum_qos = getattr(properties, "MaximumQoS", 2)
+        kept = bool(flags.session_present) and self._client_was_up
+        if self._client_was_up and not kept:
+            self._renew = True  # the broker forgot what was on its way: only a new client forgets it as well
+            self._shut(client)
+            return
+        self._client_was_up = True
+        self._came_up(kept=kept)
+
+    def _came_up(self, *, kept: bool) -> None:
+        self.connects += 1
+        self._up_since = time.monotonic()
+        self.up, self.message = True, ""
+        if self._filters:
+            self._subscribe()
+        self.on_up(kept)
+
+    def _subscribe(self) -> None:
+        """All filters in one packet; a session that was kept has them already, and is told again all the same."""
+        if self._client is not None:
+            _, mid = self._client.subscribe(list(self._filters.items()))
+            if mid is not None:
+                self._subscribing[mid] = tuple(self._filters)
+
+    def _on_subscribed(self, mid: int, reasons: list[int]) -> None:
+        for filter_, reason in zip(self._subscribing.pop(mid, ()), reasons, strict=False):
+            if reason >= FAILED_REASON:
+                self.message = self._say(f"subscription to {filter_} is refused (reason 0x{reason:02X}); check rights")
+
+    def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+        if getattr(reason, "value", 0) >= FAILED_REASON and not self._refused:
+            self._refused = f"the broker ended the connection: {str(reason).lower()}"
+
+    def _lost(self) -> None:
+        """The socket is gone, before or after the broker took us."""
+        if self._renew:
+            self._renew = False
+            self._forget_client()
+            return
+        was_up = self.up
+        self.up = False
+        self._subscribing.clear()
+        if was_up and time.monotonic() - self._up_since >= _SETTLED:
+            self._backoff.reset()
+        self._failed(self._refused or ("the connection is lost" if was_up else
+                                       "the broker closes the connection; check user, rights, and <tls>"))
+        if was_up:
+            self.on_down()
+
+    def _break(self, client: Client) -> None:
+        """End a connection from our side, with all that follows."""
+        self._shut(client)
+        for _ in range(10_000):  # what had come before is read first
+            if client.socket() is None:
+                break
+            client.loop_read()
+        self._lost()
+
+    @staticmethod
+    def _shut(client: Client) -> None:
+        """Have every further read and write fail; the descriptor stays valid for paho to close."""
+        sock: Any = client.socket()
+        if sock is not None:
+            with contextlib.suppress(OSError):
+                sock.shutdown(socket.SHUT_RDWR)
+
+    def _failed(self, why: str) -> None:
+        """Note why, and turn to the next broker; pauses grow with each round through all of them."""
+        self.message = self._say(why)
+        self._broker = (self._broker + 1) % len(self.connection.brokers)
+        pause = self._backoff.pause() if self._broker == 0 or len(self.connection.brokers) == 1 else 0.0
+        self._next_try = time.monotonic() + pause
+
+    def _say(self, why: str) -> str:
+        return f"{self.name}: {self.broker}: {why}"
+
+    def _forget_client(self) -> None:
+        """Let the client go with its session's state; what was on its way is the owner's to publish again."""
+        if self._client is not None:
+            client, self._client = self._client, None
+            client.on_disconnect = None
+            if (sock := client.socket()) is not None:
+                with contextlib.suppress(OSError):
+                    sock.close()
+
+
+class _Attempt(threading.Thread):
+    """One attempt to connect, up to the CONNECT packet; the thread then ends and the client is the owner's again."""
+
+    def __init__(self, client: Client, connection: MqttConnection, broker: int, *, discard: bool) -> None:
+        super().__init__(name="mqtt-connect", daemon=True)
+        self._client, self._connection, self._discard = client, connection, discard
+        self._host, self._port = connection.brokers[broker]
+        self.error: Exception | None = None
+        self.done = threading.Event()
+
+    def run(self) -> None:
+        """Connect; whatever goes wrong is told by `error`."""
+        try:
+            self._connect()
+        except Exception as error:  # noqa: BLE001 - a thread ends here; its owner counts and tries again
+            self.error = error
+        finally:
+            self.done.set()
+
+    def _connect(self) -> None:
+        c = self._connection
+        if c.version == "5":
+            properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+            properties.SessionExpiryInterval = c.session_expiry
+            self._client.connect_async(self._host, self._port, c.keepalive, clean_start=self._discard,
+                                       properties=properties)
+        else:
+            if self._discard:
+                self._throw_session_away()
+            self._client.connect_async(self._host, self._port, c.keepalive)
+        self._client.reconnect()
+
+    def _throw_session_away(self) -> None:
+        """MQTT 3.1.1 can't begin a lasting session anew: a connection with a clean one ends the old one first."""
+        broom = Client(CallbackAPIVersion.VERSION2, client_id=self._connection.client_id, clean_session=True,
+                       reconnect_on_failure=False)
+        broom.connect_timeout = self._connection.timeout
+        broom._username, broom._password = self._client._username, self._client._password
+        if self._connection.tls is not None:
+            broom.tls_set_context(tls.make_context(self._connection.tls))
+        broom.connect(self._host, self._port, self._connection.keepalive)
+        until = time.monotonic() + self._connection.timeout
+        while not broom.is_connected() and time.monotonic() < until:
+            if broom.loop(0.1) != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                break
+        broom.disconnect()
