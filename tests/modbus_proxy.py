@@ -55,7 +55,7 @@ def libmodbus_device() -> Iterator[Device]:
 
             def told() -> list[tuple[str, ...]]:
                 os.kill(peer.pid, signal.SIGUSR1)  # again, where the one before came between two calls of select
-                return re.findall(r"^memory (\d+) ([0-9a-f]+) ([01]+)$", peer.output, re.MULTILINE)
+                return re.findall(r"^memory (\d+) ([0-9a-f]+) ([01]+)\n", peer.output, re.MULTILINE)
 
             before = len(told())
             peers.wait_until(lambda: len(told()) > before + 1, what="the memory of the server")
