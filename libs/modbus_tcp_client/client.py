@@ -205,7 +205,7 @@ class ModbusTCPClient(Functions):
         if self._exchange.owes(job, time.monotonic_ns()):
             settling = Job(unit=job.unit, pdu=settling_request(), owner=Alone, patience=job.patience)
             self._exchange_one(settling)
-            if settling.failure is not None and settling.failure.silent:
+            if settling.failure is not None and not settling.failure.exception:
                 return settling.failure
         self._exchange_one(job)
         return job.failure
@@ -236,10 +236,13 @@ class ModbusTCPClient(Functions):
         buffer = memoryview(bytearray(RECEIVE_BYTES))
         waiter = select.poll()
         waiter.register(self._channel.fileno(), select.POLLIN)
+        heard = 0.0
         while (left := job.deadline - time.monotonic_ns()) > 0:
-            silence = framing.silence * 1e9 if exchange.partial else left
-            if not waiter.poll(max(1.0, min(left, silence) * 1e-6)):
+            patience = framing.silence * 1e3 if heard and framing.silence else left * 1e-6
+            if not waiter.poll(max(1.0, min(left * 1e-6, patience))):
                 if job in exchange.silence():
+                    return True
+                if heard and time.monotonic() - heard > framing.stall and job in exchange.damaged():
                     return True
                 continue
             try:
@@ -251,7 +254,8 @@ class ModbusTCPClient(Functions):
             if self._tap is not None:
                 self._tap.received(buffer[:count])
             done = exchange.receive(buffer[:count])
-            self._quiet_at = time.monotonic() + max(framing.pause, 0.0 if job in done else framing.silence)
+            heard = time.monotonic()
+            self._quiet_at = heard + max(framing.pause, 0.0 if job in done else framing.silence)
             if job in done:
                 return True
             if exchange.broken is not None:

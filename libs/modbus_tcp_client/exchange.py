@@ -149,6 +149,10 @@ class Exchange:
         """Nothing came for a while: a stream says nothing by that."""
         return []
 
+    def damaged(self) -> list[Job]:
+        """Nothing came for so long that an answer that has begun has been lost: on a stream, none is."""
+        return []
+
     def resume(self, job: Job, transaction: int) -> None:
         """Note a request as under way that was sent elsewhere with this transaction id."""
         job.head = _TRANSACTION.pack(transaction) + job.tail

@@ -40,6 +40,8 @@ class Failure:
     """Modbus exception code, 0 where it was none."""
     silent: bool = False
     """Whether it means that the unit does not answer: a timeout, or a gateway that says so (0A, 0B)."""
+    damaged: bool = False
+    """Whether an answer came that its check sum refuses, so that asking again at once is worth it."""
 
     def text(self, device: str, operation: str, address: int | str) -> str:
         """The form of every error: `device: operation address: what; what to do`."""
@@ -74,6 +76,13 @@ def from_exception(code: int) -> Failure:
 def malformed(what: str) -> Failure:
     """An answer that is none, or answers something else."""
     return Failure(quality=quality.BAD_DECODING_ERROR, what=what, todo="check the device or gateway for faulty frames")
+
+
+def damaged(count: int) -> Failure:
+    """An answer came, but not whole."""
+    return Failure(quality=quality.BAD_DECODING_ERROR, what=f"a damaged answer: {count} bytes that are no frame",
+                   todo="check cable, termination, parity and baudrate, and whether two units have one unit_id",
+                   damaged=True)
 
 
 def no_connection(what: str, todo: str = "check address, port, cable and power") -> Failure:

@@ -16,6 +16,7 @@ from modbus_frames import SerialAdu, SerialSplitter, data_bytes
 from modbus_frames.pdu import READ_FUNCTIONS
 
 from modbus_tcp_client.exchange import Exchange, Job
+from modbus_tcp_client.failure import damaged
 
 EXCEPTION = 0x80
 DIAGNOSTICS = 8
@@ -24,6 +25,8 @@ ECHOED = frozenset([5, 6, DIAGNOSTICS, 22])
 OWED_NS = 5_000_000_000
 """Nanoseconds after which an answer is no longer expected; FORGIVING times its patience, where that is longer."""
 FORGIVING = 5
+SHORTEST_ANSWER = 4
+"""Bytes from which on noise may have been an answer: an exception has five, one of which may be lost."""
 OWED_MOST = 8
 """Answers that are remembered for a unit."""
 
@@ -43,7 +46,7 @@ class LineMemory:
 
     echo: bool = False
     echo_seen: bool = False
-    """Whether an echo came that the file does not speak of."""
+    """Whether an echo, of which the file does not speak, came before the latest answer that tells."""
     owed: dict[int, list[Owed]] = field(default_factory=dict)
     """By unit, oldest first."""
 
@@ -51,7 +54,7 @@ class LineMemory:
 class LineExchange(Exchange):
     """The matching of one line: one request under way, answers found among whatever the line brings."""
 
-    __slots__ = ("_asked", "_echo_due", "_encode", "_frames", "_held", "memory")
+    __slots__ = ("_asked", "_echo_due", "_encode", "_frames", "_held", "_noise_before", "memory")
 
     def __init__(self, encode: Callable[[int, bytes], bytes], splitter: SerialSplitter, memory: LineMemory) -> None:
         """`encode(unit, pdu)` makes the frames that `splitter` finds again."""
@@ -64,6 +67,7 @@ class LineExchange(Exchange):
         self._held = b""
         """What has come and may be the beginning of the echo."""
         self._echo_due = False
+        self._noise_before = 0
 
     @property
     def partial(self) -> int:
@@ -85,6 +89,7 @@ class LineExchange(Exchange):
         self.pending[0] = job
         self._frames.reset()
         self._asked, self._held, self._echo_due = frame, b"", True
+        self._noise_before = self._frames.noise
         return bytearray(frame)
 
     def owes(self, job: Job, now: int) -> bool:
@@ -110,6 +115,22 @@ class LineExchange(Exchange):
             return done + self._judge_all(self._frames.silence())
         exception = bytes((job.unit, job.function | EXCEPTION))
         return done + self._judge_all(self._frames.silence(self._expected(job), exception))
+
+    def damaged(self) -> list[Job]:
+        """Nothing came for so long that an adapter does not explain it: what came was the answer, but not whole.
+
+        A byte or two are none: drivers that turn around leave such. The unit is remembered to owe its answer, for what
+        came may have been somebody else's.
+        """
+        job = self.pending.get(0)
+        count = self._frames.noise - self._noise_before + self.partial
+        if job is None or count < max(SHORTEST_ANSWER, job.answer_bytes // 2):
+            return []
+        self._give_up(0)
+        self._frames.reset()
+        self._held = self._asked = b""
+        job.failure = damaged(count)
+        return [job]
 
     @staticmethod
     def _expected(job: Job) -> bytes:
@@ -167,6 +188,8 @@ class LineExchange(Exchange):
             return None
         del self.pending[0]
         self._asked = b""
+        if self._echo_due and job.function not in ECHOED:
+            self.memory.echo_seen = False  # it was no echo then, or is none any more
         self.memory.owed.pop(job.unit, None)  # units answer in order: what it owed before will not come any more
         self._settle(job, adu.pdu)
         return job

@@ -73,7 +73,7 @@ class Link:
         """Answers dropped on earlier connections because they matched nothing."""
         self.exchange = way.framing.exchange(1)
         self._delay = round(max(way.framing.pause, *(unit.server.delay for unit in units)) * 1e9)
-        self._silence = round(way.framing.silence * 1e9)
+        self._silence, self._stall = round(way.framing.silence * 1e9), round(way.framing.stall * 1e9)
         self._heard = self._opened = 0
         self._timeout = round(max(unit.server.timeout for unit in units) * 1e9)
         self._zero_id = any(unit.server.accept_transaction_zero for unit in units)
@@ -212,15 +212,19 @@ class Link:
             self._heard = now
             if exchange.partial or not clean:  # what is this? It must have ended before the next request
                 self._resume_at = max(self._resume_at, now + self._silence)
-            if exchange.partial:
                 self._engine.timers.at(now + self._silence, self._quiet, self)
         self.pump(now)
 
     def _quiet(self, now: int) -> None:
-        """A silent interval may have passed: half frames end with it."""
-        if self.up and now - self._heard >= self._silence:
-            self._take(self.exchange, self.exchange.silence(), now)
-            self.pump(now)
+        """A silent interval may have passed: half frames end with it; later also what was not even half of one."""
+        quiet = now - self._heard
+        if not self.up or quiet < self._silence:
+            return
+        exchange = self.exchange
+        self._take(exchange, exchange.silence() if quiet < self._stall else exchange.damaged(), now)
+        if quiet < self._stall and exchange is self.exchange and exchange.pending:
+            self._engine.timers.at(self._heard + self._stall, self._quiet, self)
+        self.pump(now)
 
     def _take(self, exchange: Exchange, done: Sequence[Job], now: int) -> bool:
         """Requests are answered; returns whether any is."""
@@ -228,6 +232,8 @@ class Link:
             wall = time.time_ns()
             self._resume_at = now + self._delay
             for job in done:
+                if job.failure is not None and job.failure.damaged and self._again(job):
+                    continue
                 took = now - job.sent
                 self._slowest = took if took > self._slowest else self._slowest - (self._slowest >> 8)
                 job.owner.ended(job, now, wall)
@@ -381,10 +387,7 @@ class Link:
         for job in expired:
             self._timeouts += 1
             job.failure = timed_out((job.deadline - job.sent) * 1e-9, job.stray)
-            if not unsafe and job.owner.repeats and job.attempts < job.owner.unit.server.retries:
-                job.attempts += 1
-                job.owner.unit.note_retry()
-                self.urgent.append(job)
+            if not unsafe and self._again(job):
                 continue
             job.owner.ended(job, now, wall)
             if generation != self._generation:
@@ -392,6 +395,15 @@ class Link:
         hangs = self.way.is_local and now - self._opened > REOPEN_NS and all(unit.demoted for unit in self.units)
         if unsafe or hangs:
             self.drop(timed_out(self._timeout * 1e-9), now)
+
+    def _again(self, job: Job) -> bool:
+        """Have a request repeated within its poll, where the file allows it."""
+        if not job.owner.repeats or job.attempts >= job.owner.unit.server.retries:
+            return False
+        job.attempts += 1
+        job.owner.unit.note_retry()
+        self.urgent.append(job)
+        return True
 
     @property
     def _unacknowledged(self) -> bool:

@@ -47,7 +47,7 @@ class Settling:
         behind = self.behind
         if isinstance(behind.owner, Command) and not behind.owner.wants(behind):
             return  # its deadline has passed meanwhile
-        if job.failure is None or not job.failure.silent:
+        if job.failure is None or job.failure.exception:
             self._link.urgent.appendleft(behind)
             return
         behind.sent, behind.deadline = job.sent, job.deadline

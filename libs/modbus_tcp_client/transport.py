@@ -27,7 +27,9 @@ if TYPE_CHECKING:
     from modbus_tcp_client.timers import Owner
 
 NETWORK_SILENCE = 0.02
-"""Seconds without a byte after which half an RTU frame that came through a network is taken for lost."""
+"""Seconds without a byte that part RTU frames which come through a network."""
+ADAPTER_STALL, NETWORK_STALL = 0.03, 0.3
+"""Seconds for which an adapter (FTDI: 16 ms) or a network (a lost packet: 0.2 s) may hold back the rest of a frame."""
 
 
 class Channel(Protocol):
@@ -127,6 +129,8 @@ class Framing(Protocol):
 
     silence: float
     """Seconds without a byte that part frames; 0 = time means nothing."""
+    stall: float
+    """Seconds without a byte after which the rest of a frame will not come any more."""
     pause: float
     """Least seconds between an answer and the next request."""
 
@@ -140,7 +144,7 @@ class Framing(Protocol):
 class MbapFraming:
     """Modbus TCP's own frame, also in UDP datagrams and in TLS."""
 
-    silence = pause = 0.0
+    silence = stall = pause = 0.0
 
     def __init__(self, kind: type[Exchange] = Exchange) -> None:
         self._kind = kind
@@ -163,6 +167,7 @@ class LineFraming:
         self._memory = LineMemory(echo=line.echo)
         known = line.device is not None or line.interframe_delay is not None
         self.silence = line.silent_interval if known else max(line.silent_interval, NETWORK_SILENCE)
+        self.stall = max(self.silence, ADAPTER_STALL if line.device is not None else NETWORK_STALL)
         self.pause = max(line.silent_interval, line.turnaround_delay)
 
     def exchange(self, first_transaction: int) -> Exchange:  # noqa: ARG002 - see Framing

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import itertools
+import random
 import statistics
 import time
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from endpoint_config.models import ModbusPoint, ReadFunction
 from endpoint_config.transports import Transport
+from modbus_frames import encode_rtu, read_response
 from modbus_rig import Partition, holding
 from modbus_tcp_client import ModbusTCPClient, feasibility
 from modbus_tcp_client.unit import PROBE_SHARE
 from process_image import quality
-from serial_rig import Bus, on_line
+from serial_rig import Bus, Heard, on_line
 
 TEN = [holding(f"r{a}", a) for a in range(10)]
 
@@ -111,3 +116,89 @@ def test_a_line_in_use_is_not_shared(shm_name: str) -> None:
             assert "it is in use by another program" in running["meter/$last_error"].value
             client.close()
             running.until_good("meter/a")
+
+
+NOISES = ("noise before", "noise behind", "lost", "flipped", "glued", "twice", "echo", "gap", "other")
+SILENCES = ("half", "late", "silent")
+
+
+class Trouble:
+    """What a bad line makes of answers: each call takes the next trouble, by a seed."""
+
+    def __init__(self, seed: int, kinds: Sequence[str], late: float) -> None:
+        self._dice = random.Random(seed)
+        self._late = late
+        self._kinds = [*["none"] * 6, *kinds]
+        self.done: Counter[str] = Counter()
+
+    def __call__(self, heard: Heard, frame: bytes) -> list[bytes | float]:
+        dice = self._dice
+        kind = dice.choice(self._kinds)
+        self.done[kind] += 1
+        noise = dice.randbytes(dice.randrange(1, 20))
+        place = dice.randrange(len(frame))
+        stranger = encode_rtu(dice.randrange(1, 5), read_response(3, dice.randbytes(4)))
+        asked = encode_rtu(heard.unit, heard.pdu)
+        made: dict[str, list[bytes | float]] = {
+            "noise before": [noise + frame], "noise behind": [frame + noise],
+            "lost": [frame[:place] + frame[place + 1 :]],
+            "flipped": [frame[:place] + bytes((frame[place] ^ 1 << dice.randrange(8),)) + frame[place + 1 :]],
+            "glued": [stranger[:-2] + frame], "twice": [frame + frame], "echo": [asked + frame],
+            "half": [frame[:place]],
+            "late": [self._late, frame], "silent": [], "gap": [frame[:place], 0.01, frame[place:]],
+            "other": [encode_rtu(9, read_response(3, bytes(40))) + frame],
+        }
+        return made.get(kind, [frame])
+
+
+@pytest.mark.parametrize(("seed", "kinds"), [(1, NOISES), (2, NOISES), (3, NOISES + SILENCES)])
+def test_a_bad_line_makes_values_bad_and_never_wrong(seed: int, kinds: tuple[str, ...], shm_name: str) -> None:
+    """All requests have one form, so that an answer taken for another's would look good; every change is looked at."""
+    points = [holding(f"r{a}", a) for a in range(0, 60, 10)]
+    truth = {f"u{u}/r{a}": 1000 * u + a for u in (1, 2, 3) for a in range(0, 60, 10)}
+    trouble = Trouble(seed, kinds, late=0.25)
+    bus = Bus(baudrate=115200, mangle=trouble)
+    with bus, Partition(shm_name, [
+        on_line(f"u{u}", u, bus.path, points, interval=0.0, timeout=0.2, retry_interval=0.2) for u in (1, 2, 3)
+    ]) as running:
+        cursor = running.image.cursor()
+        deadline = time.monotonic() + 4.0
+        seen: list[tuple[str, float, int]] = []
+        while time.monotonic() < deadline:
+            running.image.wait(timeout=0.1)
+            for batch in running.image.changes(cursor):
+                assert not batch.lost
+                cursor = batch.cursor
+                seen += [(batch.points[row].full_name, float(record["value"]), int(record["quality"]))
+                         for row, record in zip(batch.rows.tolist(), batch.records, strict=True)]
+        bus.mangle = None
+        running.until_good(*truth)  # and the line is as good as new when the trouble ends
+    good = [(name, value) for name, value, status in seen if name in truth and not status]
+    bad = [name for name, _, status in seen if name in truth and status]
+    wrong = [(name, value) for name, value in good if value != truth[name]]
+    assert not wrong, f"seed {seed}: {wrong[:5]}"
+    assert good
+    assert bad
+    assert len(trouble.done) > len(kinds) // 2, trouble.done
+
+
+def test_a_line_that_echoes_gives_the_same_values_with_and_without_being_told(shm_name: str) -> None:
+    with Bus(baudrate=115200, echo=True) as bus:
+        for number, told in enumerate((True, False)):
+            coils = [ModbusPoint(name=f"c{a}", read_function=ReadFunction.COILS, address=0x300 + a) for a in range(20)]
+            plc = on_line("plc", 1, bus.path, [*TEN, *coils], line={"echo": told})
+            with Partition(f"{shm_name}{number}", [plc]) as running:
+                running.until_good("plc/r9", "plc/c19")
+                assert running["plc/r9"].value == 1009
+                assert [running[f"plc/c{a}"].value for a in range(20)] == [a % 2 == 0 for a in range(20)]
+
+
+def test_another_master_on_the_line_is_not_listened_to(shm_name: str) -> None:
+    bus = Bus(baudrate=115200)
+    with bus, Partition(shm_name, [on_line("plc", 1, bus.path, TEN)]) as running:
+        running.until_good("plc/r9")
+        for _ in range(30):
+            bus.inject(encode_rtu(2, read_response(3, b"\xee" * 20)))
+            time.sleep(0.01)
+            assert running["plc/r9"].value == 1009
+        running.until_good("plc/r9")
