@@ -157,7 +157,7 @@ class Publisher:
         self._touched[block.index] = now + int(2 * STATUS_SECONDS * 1e9)
 
     def _stage_some(self, blocks: Sequence[Block], now: int) -> None:
-        """Write the system points of some devices; their blocks are all alike."""
+        """Write the system points of some devices; their blocks begin alike, and some have extra points behind."""
         if not blocks:
             return
         statuses = [self._statuses[block.device] for block in blocks]
@@ -167,14 +167,27 @@ class Publisher:
         floats = self._raw_is_float[rows]
         self.records["value"][rows] = numbers
         self.records["raw"][rows] = np.where(floats, numbers.view(np.uint64), numbers.astype(np.uint64))
-        whole = starts[:, None] + np.arange(blocks[0].count)
+        whole = starts[:, None] + np.arange(numbers.shape[1] + 1)
         self.records["quality"][whole] = GOOD
         self.records["received_time"][whole] = self.records["source_time"][whole] = time.time_ns()
         for block, status in zip(blocks, statuses, strict=True):
             if self._staged_errors.get(block.index) != status.last_error:
                 self._staged_errors[block.index] = status.last_error
-                self.set_text(block.start + block.count - 1, status.last_error)
+                self.set_text(block.start + numbers.shape[1], status.last_error)
+            if block.count > whole.shape[1]:
+                self._stage_own(slice(block.start + whole.shape[1], block.start + block.count), status.own)
             self._touched[block.index] = now + 2 * int(STATUS_SECONDS * 1e9)
+
+
+    def _stage_own(self, rows: slice, values: Sequence[float]) -> None:
+        """Write the system points that only this device has; one without a value yet stays as it is."""
+        part = self.records[rows][: len(values)]
+        numbers = np.array(values, np.float64)
+        floats = self._raw_is_float[rows][: len(values)]
+        part["value"] = numbers
+        part["raw"] = np.where(floats, numbers.view(np.uint64), np.maximum(numbers, 0).astype(np.uint64))
+        part["quality"] = GOOD
+        part["received_time"] = part["source_time"] = time.time_ns()
 
 
 class _Outlet:

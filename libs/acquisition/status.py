@@ -21,17 +21,31 @@ _NUMERIC: tuple[tuple[str, str, str, str], ...] = (
 )
 
 
-def system_points(alias: str, extra: Sequence[Point] = ()) -> list[Point]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Extra:
+    """A numeric system point that only some devices have."""
+
+    name: str
+    """With its `$`."""
+    type: str
+    """`uint64` or `float64`."""
+    description: str
+    unit: str = ""
+
+
+def system_points(alias: str, extra: Sequence[Point] = (), own: Sequence[Extra] = ()) -> list[Point]:
     """The system points of one device, in the order in which DeviceStatus gives their values.
 
-    `extra` are numeric ones that only its protocol has; all devices of a service have the same.
+    `extra` are numeric ones that only its protocol has; all devices of a service have the same. `own` are those that
+    only this device has.
     """
     numeric = [
         Point(name=name, device=alias, type=kind, unit=unit, description=text) for name, kind, unit, text in _NUMERIC
     ]
     error = Point(name="$last_error", device=alias, type="string", size=LAST_ERROR_BYTES,
                   description="the latest failure: device: operation address: what; what to do")
-    return [*numeric, *extra, error]
+    mine = [Point(name=e.name, device=alias, type=e.type, unit=e.unit, description=e.description) for e in own]
+    return [*numeric, *extra, error, *mine]
 
 
 IDENTITY_CLASS = 86400.0
@@ -75,6 +89,8 @@ class DeviceStatus:
     last_error: str = ""
     extra: Callable[[], tuple[float, ...]] = field(default=tuple, repr=False)
     """Gives the values of the protocol's own system points."""
+    own: list[float] = field(default_factory=list)
+    """Values of the points that only this device has, in the order given to `system_points`."""
     on_urgent: Callable[[], None] = field(default=lambda: None, repr=False)
     """Called when something changed that must not wait for the next status tick."""
 

@@ -37,6 +37,7 @@ from .names import unique_names
 from .opcua_points import OpcUaField, OpcUaPoint
 from .rule_models import CommandRule, CommandRules, CommandSettings, Condition, Issuer, Rate
 from .schema import SchemaError, schema_path
+from .subscribing import Deadband, Mode, Subscribing
 from .transports import Parity, Rs485, SerialLine, TlsSettings, Transport
 from .type_dictionary import DictionaryError, TypeDictionary, read_type_dictionary
 from .writing import to_xml
@@ -52,6 +53,7 @@ __all__ = [
     "ConfigError",
     "ConsumerSettings",
     "Datatype",
+    "Deadband",
     "DeviceAttributes",
     "DictionaryError",
     "Dnp3Consumer",
@@ -65,6 +67,7 @@ __all__ = [
     "Issuer",
     "ModbusPoint",
     "ModbusServer",
+    "Mode",
     "MqttAggregate",
     "MqttConnection",
     "MqttRule",
@@ -86,6 +89,7 @@ __all__ = [
     "SecurityMode",
     "SerialLine",
     "Service",
+    "Subscribing",
     "TlsSettings",
     "Transport",
     "TypeDictionary",

@@ -14,6 +14,7 @@ from .consumer_models import ConsumerSettings, DeviceAttributes
 from .dnp3_models import Dnp3Map
 from .opcua_points import OpcUaField, OpcUaPoint, node_points
 from .rule_models import CommandRules, CommandSettings
+from .subscribing import NOTHING_SAID, Subscribing
 from .transports import SerialLine, TlsSettings, Transport
 
 
@@ -245,6 +246,8 @@ class OpcUaNode:
     """Elements to take of an array, `name[0]` and on; 0 = a single value."""
     fields: tuple[OpcUaField, ...] = ()
     """The values to take out of a structure, `name.path` each."""
+    subscribing: Subscribing = NOTHING_SAID
+    """Whether it is polled or subscribed to, and how; what is not said here is as the server's."""
     renamed: tuple[tuple[str, str], ...] = ()
     """Names of points that had to be told apart from others: as derived, and as they are."""
     line: int = 0
@@ -299,6 +302,8 @@ class OpcUaServer:
     """Seconds for one request."""
     retry_interval: float = 30.0
     """Longest pause between attempts to reconnect, seconds."""
+    subscribing: Subscribing = NOTHING_SAID
+    """Whether nodes that say nothing are polled or subscribed to, and how."""
     chunk: int = 1000
     """Most nodes in one read, further limited by the server's own operation limits."""
     description: str = ""

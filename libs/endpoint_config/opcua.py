@@ -12,6 +12,7 @@ from .models import OpcUaServer
 from .names import clean_name, unique_names
 from .opcua_nodes import read_nodes
 from .security import Security, read_security
+from .subscribing import read_subscribing
 from .values import Entry, has_variable
 
 _URL = "an endpoint URL such as opc.tcp://192.168.1.10:4840/path"
@@ -40,7 +41,8 @@ def _server(element: etree._Element, alias: str, report: Report, faulty: set[etr
     security = Security() if block is None or block in faulty else read_security(Entry(block, report), entry)
     if security.mode != "None" and not entry.texts.get("client_app_uri"):
         entry.warn("client_app_uri", "client_app_uri is empty; the application URI that stands in client_certificate")
-    nodes, objects = read_nodes(element, report, faulty)
+    subscribing = read_subscribing(entry)
+    nodes, objects = read_nodes(element, report, faulty, subscribing)
     return OpcUaServer(
         alias=alias,
         url=_url(entry),
@@ -63,6 +65,7 @@ def _server(element: etree._Element, alias: str, report: Report, faulty: set[etr
         interval=entry.interval(),
         timeout=entry.seconds("timeout", 4.0),
         retry_interval=entry.seconds("retry_interval", 30.0),
+        subscribing=subscribing,
         chunk=entry.integer("chunk", 1000),
         description=entry.texts.get("description", ""),
         nodes=nodes,

@@ -12,16 +12,19 @@ from .models import OpcUaNode
 from .names import XML_SPACE, clean_name, field_name, unique_names
 from .node_id import identifier_fault
 from .opcua_points import OpcUaField, parse_path
+from .subscribing import NOTHING_SAID, Subscribing, check_subscribing, read_subscribing
 from .values import Entry
 
 REPEATABLE = frozenset(["field"])
+_OLD_ELEMENTS = 6
+"""Elements that every node has."""
 _OF_FIELDS = ("unit", "minimum", "maximum")
 """Elements of a node that mean nothing where it is a structure: they stand in its fields."""
 
 
-def read_nodes(element: etree._Element, report: Report,
-               faulty: set[etree._Element]) -> tuple[tuple[OpcUaNode, ...], int]:
-    """Variables, and the number of folders."""
+def read_nodes(element: etree._Element, report: Report, faulty: set[etree._Element],
+               subscribing: Subscribing) -> tuple[tuple[OpcUaNode, ...], int]:
+    """Variables, and the number of folders; `subscribing` is what the server says of its nodes."""
     entries = [Entry(node, report, REPEATABLE) for node in element.iterfind("nodes/node") if node not in faulty]
     variables = [entry for entry in entries if entry.texts.get("datatype", "").casefold() != "object"]
     given = [field_name(entry.texts.get("DisplayName")) for entry in variables]
@@ -32,7 +35,7 @@ def read_nodes(element: etree._Element, report: Report,
             entry.warn("DisplayName", f"DisplayName {shown(name)} stands also on line {first[name]}; this point is "
                        f"called {shown(unique)}; a different name for each")
         first.setdefault(name, entry.line("DisplayName") if len(names) != len(set(given)) else 0)
-    nodes = [_node(entry, name, faulty) for entry, name in zip(variables, names, strict=True)]
+    nodes = [_node(entry, name, faulty, subscribing) for entry, name in zip(variables, names, strict=True)]
     for entry in entries:
         if entry.texts.get("datatype", "").casefold() == "object":
             _check_identifier(entry)
@@ -68,7 +71,7 @@ def _tell_apart(nodes: list[OpcUaNode], report: Report) -> list[OpcUaNode]:
     return nodes
 
 
-def _node(entry: Entry, name: str, faulty: set[etree._Element]) -> OpcUaNode:
+def _node(entry: Entry, name: str, faulty: set[etree._Element], outer: Subscribing) -> OpcUaNode:
     texts = entry.texts
     _check_identifier(entry)
     low, high = entry.limits() if "minimum" in texts or "maximum" in texts else (None, None)
@@ -87,8 +90,11 @@ def _node(entry: Entry, name: str, faulty: set[etree._Element]) -> OpcUaNode:
         description=texts.get("description", ""),
         length=entry.integer("length", 0),
         fields=_fields(entry, faulty) if entry.repeated else (),
+        subscribing=read_subscribing(entry) if len(texts) > _OLD_ELEMENTS else NOTHING_SAID,
         line=entry.line(),
     )
+    if node.subscribing is not NOTHING_SAID:
+        check_subscribing(entry, node.subscribing, outer, node.datatype)
     if node.length or node.fields:
         _check_composite(entry, node)
     return node

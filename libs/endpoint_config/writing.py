@@ -179,6 +179,8 @@ def _opcua_server(root: etree._Element, server: OpcUaServer) -> None:
     _some(element, "timeout", server.timeout, 4.0)
     _some(element, "retry_interval", server.retry_interval, 30.0)
     _some(element, "chunk", server.chunk, 1000)
+    for tag, text in server.subscribing.elements():
+        _add(element, tag, text)
     _file(element, "trust_folder", server.trust_folder)
     for tag in ("waive_host_name", "waive_dates", "waive_revocation_list", "allow_unencrypted_password"):
         _some(element, tag, str(getattr(server, tag)).lower(), "false")
@@ -221,6 +223,8 @@ def _node(nodes: etree._Element, node: OpcUaNode) -> None:
     _some(element, "maximum", node.maximum, None)
     _some(element, "interval", node.interval, None)
     _some(element, "writable", "true" if node.writable else "false", "false")
+    for tag, text in node.subscribing.elements():
+        _add(element, tag, text)
     _some(element, "length", node.length, 0)
     for field in node.fields:
         _field(element, field)

@@ -9,14 +9,17 @@ from typing import Any
 import pytest
 from endpoint_config import (
     Datatype,
+    Deadband,
     ModbusPoint,
     ModbusServer,
+    Mode,
     OpcUaField,
     OpcUaNode,
     OpcUaServer,
     ReadFunction,
     Secret,
     SecurityMode,
+    Subscribing,
     WriteFunction,
     load,
     load_modbus,
@@ -36,6 +39,13 @@ TEXTS = st.text(LETTERS, max_size=12)
 SLOW_IS_FINE = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 NUMBERS = st.floats(allow_nan=False, allow_infinity=False)
 SECONDS = st.none() | st.integers(0, 86_400_000).map(lambda ms: ms / 1000)
+
+
+SUBSCRIBING = st.builds(
+    Subscribing, mode=st.none() | st.sampled_from(Mode), sampling_interval=SECONDS, publishing_interval=SECONDS,
+    queue_size=st.none() | st.integers(1, 100_000),
+    deadband=st.none() | st.builds(Deadband, value=st.floats(0, 100, allow_subnormal=False),
+                                   percent=st.booleans()))
 
 
 @st.composite
@@ -162,7 +172,7 @@ def opcua_servers(draw: st.DrawFn) -> tuple[OpcUaServer, ...]:
                     namespace_index=draw(st.integers(0, 65535)),
                     identifier_type=kind,
                     identifier=identifier,
-                    datatype=draw(st.sampled_from(["Double", "", "String"])),
+                    datatype=draw(st.sampled_from(["Double", "", "Int16"])),
                     unit=draw(TEXTS),
                     minimum=limits[0],
                     maximum=draw(st.sampled_from([None, limits[1]])),
@@ -170,6 +180,7 @@ def opcua_servers(draw: st.DrawFn) -> tuple[OpcUaServer, ...]:
                     writable=draw(st.booleans()),
                     description=draw(TEXTS),
                     namespace_uri=draw(TEXTS),
+                    subscribing=draw(SUBSCRIBING),
                 )
             )
         secure = draw(st.booleans())
@@ -179,6 +190,7 @@ def opcua_servers(draw: st.DrawFn) -> tuple[OpcUaServer, ...]:
                 alias=alias,
                 url="opc.tcp://192.0.2.1:4840/x",
                 client_app_uri=draw(TEXTS),
+                subscribing=draw(SUBSCRIBING),
                 security_policy="SecurityPolicyBasic256Sha256" if secure else "SecurityPolicyNone",
                 security_mode=SecurityMode.SIGN if secure else SecurityMode.NONE,
                 client_certificate=Path("/c/c.der") if secure else None,
