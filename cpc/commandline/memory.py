@@ -24,11 +24,11 @@ def points_of(file: EndpointFile, interval: float) -> list[Point]:
         for server in file.modbus:
             made += [*modbus_points(server, interval), *system_points(server.alias)]
     if file.opcua:
-        from opcua_client import certificate_points
         from opcua_client import image_points as opcua_points
+        from opcua_client import server_points
 
         for entry in file.opcua:
-            made += [*opcua_points(entry, interval), *system_points(entry.alias, certificate_points(entry.alias))]
+            made += [*opcua_points(entry, interval), *server_points(entry)]
     return [*made, *service_points()]
 
 

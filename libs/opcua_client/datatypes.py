@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import IntEnum
 
-from endpoint_config import OpcUaNode, OpcUaPoint, OpcUaServer
+from endpoint_config import Mode, OpcUaNode, OpcUaPoint, OpcUaServer
 from process_image import Point
 
 TEXT_BYTES = 64
@@ -196,8 +196,25 @@ def shown_id(node: OpcUaNode) -> str:
     return f"nsu={node.namespace_uri};{node.node_id.partition(';')[2]}"
 
 
+def is_subscribed(node: OpcUaNode, server: OpcUaServer) -> bool:
+    """Whether the server sends the node's values, and they are not polled."""
+    return node.subscribing.within(server.subscribing).mode is Mode.SUBSCRIBE
+
+
 def interval_of(node: OpcUaNode, server: OpcUaServer, default_interval: float) -> float:
-    """Seconds between two polls of a node."""
+    """A node's scan class: seconds between two polls, or between two notifications."""
+    if is_subscribed(node, server):
+        return publishing_interval(node, server, default_interval)
+    return _poll_interval(node, server, default_interval)
+
+
+def publishing_interval(node: OpcUaNode, server: OpcUaServer, default_interval: float) -> float:
+    """Seconds between two notifications about a node: its own, else its server's, else what holds for polls."""
+    found = node.subscribing.within(server.subscribing).publishing_interval
+    return found if found is not None else _poll_interval(node, server, default_interval)
+
+
+def _poll_interval(node: OpcUaNode, server: OpcUaServer, default_interval: float) -> float:
     if node.interval is not None:
         return node.interval
     return server.interval if server.interval is not None else default_interval

@@ -19,17 +19,18 @@ from acquisition import (
     WriteRequest,
     WriteResult,
     service_points,
-    system_points,
 )
 from endpoint_config import OpcUaNode, OpcUaServer, load_opcua
 from process_image import Point, Writer
 
 from opcua_client.datatypes import Described, Key, image_points, interval_of, remembered, shown_id
-from opcua_client.expiry import LOOK_SECONDS, certificate_points
+from opcua_client.expiry import LOOK_SECONDS
 from opcua_client.keeper import QUICK_PAUSE
+from opcua_client.monitored import Monitoring, monitoring
 from opcua_client.poller import ServerPoller
 from opcua_client.schedule import stagger
 from opcua_client.session import CLOSE_SECONDS
+from opcua_client.subscriber import server_points
 from opcua_client.units import ask_all, lacks_description
 from opcua_client.write_desk import WriteDesk
 
@@ -90,13 +91,13 @@ class OpcUaClientManager:
         own = (
             point for server in servers
             for point in (*image_points(server, self._interval, self._described.get(server.alias)),
-                          *self._system_points(server.alias))
+                          *self._system_points(server))
         )
         self._points = (*own, *service_points())
 
-    def _system_points(self, alias: str) -> list[Point]:
-        first, *others = system_points(alias, certificate_points(alias))
-        return [replace(first, extra=(*first.extra, ASKED)) if alias in self._asked else first, *others]
+    def _system_points(self, server: OpcUaServer) -> list[Point]:
+        first, *others = server_points(server)
+        return [replace(first, extra=(*first.extra, ASKED)) if server.alias in self._asked else first, *others]
 
     def learn_units(self, known: Iterable[Point] = (), seconds: float = UNIT_SECONDS) -> None:
         """Ask the servers for units and ranges that the files leave open, before the segments are made.
@@ -178,8 +179,15 @@ class OpcUaClientManager:
         for index, server in enumerate(self._servers):
             poller = ServerPoller(server, publisher, self._wake.set, quick_pause=quick)
             classes: dict[float, list[OpcUaNode]] = {}
+            subscribed: list[tuple[OpcUaNode, Monitoring]] = []
             for node in server.nodes:
-                classes.setdefault(interval_of(node, server, interval), []).append(node)
+                how = monitoring(node, server, interval)
+                if how is not None:
+                    subscribed.append((node, how))
+                else:
+                    classes.setdefault(interval_of(node, server, interval), []).append(node)
+            if subscribed:
+                poller.add_subscriptions(subscribed)
             for seconds, nodes in classes.items():
                 poller.add_group(seconds, stagger(index, seconds), nodes)
             pollers.append(poller)

@@ -19,8 +19,10 @@ from opcua_client.errors import OpcUaError
 from opcua_client.expiry import CertificateWatch
 from opcua_client.group import DOWN_SECONDS, Group
 from opcua_client.keeper import QUICK_PAUSE, Keeper
+from opcua_client.monitored import Monitoring
 from opcua_client.schedule import Grid
 from opcua_client.session import Session
+from opcua_client.subscriber import Subscriber
 
 _log = logging.getLogger("opcua_client")
 
@@ -38,12 +40,16 @@ class ServerPoller:
         self.keeper = Keeper(server, self.status, self, quick_pause=quick_pause)
         self.certificates = CertificateWatch(server, self.status)
         self.session: Session | None = None
-        self.groups: list[Group] = []
+        self.groups: list[Group | Subscriber] = []
         self._learning: asyncio.Task[None] | None = None
 
     def add_group(self, interval: float, phase: float, nodes: Sequence[OpcUaNode]) -> None:
         """Poll `nodes` every `interval` seconds."""
         self.groups.append(Group(self, Grid(interval, phase), nodes))
+
+    def add_subscriptions(self, wanted: Sequence[tuple[OpcUaNode, Monitoring]]) -> None:
+        """Subscribe to nodes."""
+        self.groups.append(Subscriber(self, wanted))
 
     async def run(self) -> None:
         """Poll until cancelled; the session is closed before this returns."""

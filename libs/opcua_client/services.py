@@ -60,39 +60,36 @@ async def ask(channel: Channel, kind: int, body: bytes, *, operation: str, parse
     return answer(await settled(channel.request(kind, body, timeout), timeout, operation), kind + 3, operation, parse)
 
 
-def _results(cursor: Cursor, element: Callable[[], T]) -> list[T]:
+def results(cursor: Cursor, element: Callable[[], T], count: int, operation: str) -> list[T]:
+    """An array of `count` results and the diagnostics behind it; Malformed for another number."""
     found = cursor.array(element)
+    if len(found) != count:
+        raise Malformed(f"{operation} response", f"{len(found)} results instead of {count}")
     cursor.diagnostics()
     return found
 
 
-def _array(parts: Sequence[bytes]) -> bytes:
+def array(parts: Sequence[bytes]) -> bytes:
+    """Encoded elements as an array."""
     return struct.pack("<i", len(parts)) + b"".join(parts)
 
 
 async def read_attributes(channel: Channel, wanted: Sequence[tuple[NodeId, int]], timeout: float) -> list[Sample]:
     """Read some attributes in one request; a Sample for each (Part 4, clause 5.10.2)."""
     body = read_body([read_value_id(node, attribute) for node, attribute in wanted])
-    found = await ask(channel, 631, body, operation="read", timeout=timeout,
-                      parse=lambda cursor: _results(cursor, cursor.data_value))
-    return _same_number(found, len(wanted), "read")
-
-
-def _same_number(found: list[T], wanted: int, operation: str) -> list[T]:
-    if len(found) != wanted:
-        raise Malformed(f"{operation} response", f"{len(found)} results instead of {wanted}")
-    return found
+    return await ask(channel, 631, body, operation="read", timeout=timeout,
+                     parse=lambda cursor: results(cursor, cursor.data_value, len(wanted), "read"))
 
 
 def write_body(node: NodeId, variant: bytes, index_range: str = "") -> bytes:
     """The body of a WriteRequest for one value, without status and times: many servers refuse those (5.10.4)."""
     value = b"\x01" + variant
-    return _array([node.encode() + struct.pack("<I", VALUE_ATTRIBUTE) + encode_string(index_range or None) + value])
+    return array([node.encode() + struct.pack("<I", VALUE_ATTRIBUTE) + encode_string(index_range or None) + value])
 
 
 def write_status(cursor: Cursor) -> int:
     """The one result of a WriteResponse."""
-    return int(_same_number(_results(cursor, lambda: cursor.number("<I")), 1, "write")[0])
+    return int(results(cursor, lambda: cursor.number("<I"), 1, "write")[0])
 
 
 def _reference(cursor: Cursor) -> Reference:
@@ -125,14 +122,14 @@ async def browse(channel: Channel, nodes: Sequence[NodeId], how: Browsing,
                  timeout: float) -> list[tuple[int, list[Reference]]]:
     """Status and references of each node, continued where the server hands them out in parts (clauses 5.8.2, 5.8.3)."""
     nothing = b"\x00\x00" + struct.pack("<qI", 0, 0)  # no view
-    body = nothing + struct.pack("<I", 0) + _array([how.encode(node) for node in nodes])
+    body = nothing + struct.pack("<I", 0) + array([how.encode(node) for node in nodes])
     found = await _browsed(channel, 527, body, len(nodes), timeout)
     results = [(status, references) for status, _, references in found]
     open_ = [(place, point) for place, (_, point, _) in enumerate(found) if point]
     for _ in range(MOST_HOPS):
         if not open_:
             break
-        body = b"\0" + _array([struct.pack("<i", len(point)) + point for _, point in open_])
+        body = b"\0" + array([struct.pack("<i", len(point)) + point for _, point in open_])
         more = await _browsed(channel, 533, body, len(open_), timeout)
         for (place, _), (status, _, references) in zip(open_, more, strict=True):
             results[place] = (results[place][0] or status, [*results[place][1], *references])
@@ -142,18 +139,17 @@ async def browse(channel: Channel, nodes: Sequence[NodeId], how: Browsing,
 
 async def _browsed(channel: Channel, kind: int, body: bytes, count: int,
                    timeout: float) -> list[tuple[int, bytes, list[Reference]]]:
-    found = await ask(channel, kind, body, operation="browse", timeout=timeout,
-                      parse=lambda cursor: _results(cursor, lambda: _browse_result(cursor)))
-    return _same_number(found, count, "browse")
+    return await ask(channel, kind, body, operation="browse", timeout=timeout,
+                     parse=lambda cursor: results(cursor, lambda: _browse_result(cursor), count, "browse"))
 
 
 async def call(channel: Channel, object_: NodeId, method: NodeId, arguments: Sequence[bytes],
                timeout: float) -> CallResult:
     """Call a method once with encoded Variants (Part 4, clause 5.11.2)."""
-    body = _array([object_.encode() + method.encode() + _array(arguments)])
+    body = array([object_.encode() + method.encode() + array(arguments)])
     found = await ask(channel, 712, body, operation="call", timeout=timeout,
-                      parse=lambda cursor: _results(cursor, lambda: _call_result(cursor)))
-    return _same_number(found, 1, "call")[0]
+                      parse=lambda cursor: results(cursor, lambda: _call_result(cursor), 1, "call"))
+    return found[0]
 
 
 def _call_result(cursor: Cursor) -> CallResult:

@@ -23,7 +23,7 @@ class Stage:
         self._publisher = publisher
         self._status = status
         self._alias = alias
-        self._blocks = _blocks_of(publisher, rows)
+        self._blocks = blocks_of(publisher, rows)
         self._told: dict[int, int] = {}
         self._odd_times = False
         self.news = False
@@ -94,7 +94,7 @@ class Stage:
             self._publisher.touch(block, nanoseconds)
 
 
-def _blocks_of(publisher: Publisher, rows: object) -> list[int]:
+def blocks_of(publisher: Publisher, rows: object) -> list[int]:
     """Numbers of the blocks that hold these rows."""
     starts = np.array([block.start for block in publisher.blocks], np.intp)
     order = np.argsort(starts)

@@ -185,7 +185,7 @@ class Converter:
         self._wrong, self._texts = [], []
         for place, (code, kind) in enumerate(zip(layout.codes.tolist(), self._kinds, strict=True)):
             absent = ABSENCE.get(code)
-            why = _unfit(code, kind) if absent is None else ""
+            why = unfit(code, kind) if absent is None else ""
             if absent is not None:
                 self._wrong.append((place, *absent))
             elif why:
@@ -194,7 +194,8 @@ class Converter:
                 self._texts.append((place, Wire.of(code)))
             else:
                 groups.setdefault((Wire.of(code), kind), []).append(place)
-        self._groups = [(np.array(places, np.intp), _function(wire, kind)) for (wire, kind), places in groups.items()]
+        self._groups = [(np.array(places, np.intp), function_for(wire, kind))
+                        for (wire, kind), places in groups.items()]
         self._alike = len(self._groups) == 1 and len(self._groups[0][0]) == len(self._kinds)
 
     @staticmethod
@@ -256,7 +257,7 @@ def _check_times(batch: Batch, columns: Columns, received_ns: int) -> None:
     batch.odd_times = int(flagged[0]) if len(flagged) else -1
 
 
-def _unfit(code: int, kind: Kind) -> str:
+def unfit(code: int, kind: Kind) -> str:
     """Why a value of this encoding can't stand in a point of this kind, empty where it can."""
     if code & IS_ARRAY:
         return f"array instead of {kind.name}"
@@ -268,7 +269,7 @@ def _unfit(code: int, kind: Kind) -> str:
     return f"{wire.spelled} instead of {kind.name}"
 
 
-def _function(wire: Wire, kind: Kind) -> Callable[[Words], Converted]:
+def function_for(wire: Wire, kind: Kind) -> Callable[[Words], Converted]:
     if kind is DATETIME:
         return to_datetime
     return lambda words: convert(words, wire, kind.image)
