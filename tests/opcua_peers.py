@@ -156,7 +156,7 @@ class Running:
 
     def __enter__(self) -> Self:
         self._writer = create(self._name, self.manager.points)
-        self._image = attach(self._name)
+        self.image = attach(self._name)
         self.manager.start_clients()
         self._thread = threading.Thread(target=self._work)
         self._thread.start()
@@ -171,7 +171,7 @@ class Running:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
                  trace: TracebackType | None) -> None:
         self.stop()
-        self._image.close()
+        self.image.close()
         self._writer.close(unlink=True)
 
     def stop(self) -> float:
@@ -185,7 +185,7 @@ class Running:
 
     def __getitem__(self, point: str) -> Any:
         """The sample of one point now."""
-        return self._image.snapshot()[point]
+        return self.image.snapshot()[point]
 
     def quality(self, point: str) -> str:
         """Name of a point's quality now, whatever the staleness."""

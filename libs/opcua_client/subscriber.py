@@ -93,7 +93,7 @@ class Subscriber:
         self._acknowledged: list[tuple[int, int]] = []
         self._under_way = 0
         self._most = MOST_AHEAD
-        self._arrived: deque[Answer] = deque()
+        self._arrived: deque[tuple[Answer, frozenset[int]]] = deque()
         self._wake = asyncio.Event()
         self._lost: set[int] = set()
         self.unanswered: deque[Sent] = deque()
@@ -138,6 +138,8 @@ class Subscriber:
             self._acknowledged.clear()
             self._arrived.clear()
             self._lost.clear()
+            for subscription in self._all:
+                subscription.live = False
             await self._serve(session)
 
     async def _serve(self, session: Session) -> None:
@@ -242,10 +244,10 @@ class Subscriber:
                 await self._wait(self._wake, DOWN_SECONDS)
                 self._wake.clear()
                 continue
-            answer = self._arrived.popleft()
+            answer, live = self._arrived.popleft()
             self._ask(session)
             try:
-                await self._take(session, answer)
+                await self._take(session, answer, live)
             except Unreachable:
                 return await self._forever()
             self._show()
@@ -256,8 +258,8 @@ class Subscriber:
         await asyncio.get_running_loop().create_future()
 
     def _ask(self, session: Session) -> None:
-        live = sum(subscription.number is not None for subscription in self._all)
-        while self._under_way < min(AHEAD * live, self._most):
+        live = frozenset(s.number for s in self._all if s.live and s.number is not None)
+        while self._under_way < min(AHEAD * len(live), self._most):
             body = publish_body(self._acknowledged)
             self._poller.keeper.note_sent()
             try:
@@ -266,28 +268,28 @@ class Subscriber:
                 return
             self._acknowledged.clear()
             self._under_way += 1
-            sent.add_done_callback(self._on_answer(session))
+            sent.add_done_callback(self._on_answer(session, live))
 
-    def _on_answer(self, session: Session) -> Callable[[Answer], None]:
+    def _on_answer(self, session: Session, live: frozenset[int]) -> Callable[[Answer], None]:
         def arrived(answer: Answer) -> None:
             if self.session is session:
                 self._under_way -= 1
-                self._arrived.append(answer)
+                self._arrived.append((answer, live))
                 self._wake.set()
         return arrived
 
-    async def _take(self, session: Session, answer: Answer) -> None:
+    async def _take(self, session: Session, answer: Answer, live: frozenset[int]) -> None:
         try:
             published = read_published(answer.result())
         except Refused as error:
-            await self._refused(session, error)
+            await self._refused(session, error, live)
             return
         except Malformed as error:
             self.status.note_failure(f"{self.server.alias}: {error}")
             return
         self.status.requests += 1
         self.status.note_connected(True)
-        subscription = next((s for s in self._all if s.number == published.subscription), None)
+        subscription = next((s for s in self._all if s.live and s.number == published.subscription), None)
         if subscription is None:
             return
         message = published.message
@@ -299,12 +301,12 @@ class Subscriber:
         if message.status is not None and message.status != GOOD_TRANSFERRED:
             self._lost.add(published.subscription)
 
-    async def _refused(self, session: Session, error: Refused) -> None:
+    async def _refused(self, session: Session, error: Refused, live: frozenset[int]) -> None:
+        """`live` are the subscriptions that there were when the request was sent."""
         if error.quality == BAD_TOO_MANY_PUBLISH_REQUESTS:
             self._most = max(1, self._under_way)
         elif error.quality == BAD_NO_SUBSCRIPTION:
-            self._lost.update(s.number for s in self._all if s.number is not None)
-            await asyncio.sleep(RETRY_PAUSE)
+            self._lost.update(live)
         elif error.quality != BAD_TIMEOUT and not self._is_end(session, error):
             self.status.note_failure(f"{self.server.alias}: {error}")
             await asyncio.sleep(RETRY_PAUSE)

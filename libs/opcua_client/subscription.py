@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from endpoint_config import OpcUaNode
 from process_image.quality import BAD_NODE_ID_UNKNOWN, is_bad, quality_name
 
@@ -65,6 +66,8 @@ class Subscription:
         self._composites = Stage(self._publisher, subscriber.status, alias, self.rows)
         self.number: int | None = None
         """The server's id for it, None where there is none."""
+        self.live = False
+        """Whether it is there in the present session; before that its number is only good for taking it over."""
         self.heard = 0.0
         """Monotonic time of the latest sign of life."""
         self.alive_every = ALIVE_SECONDS
@@ -73,7 +76,7 @@ class Subscription:
         """Handles of the items that the server refused."""
         self._last = 0
         self._namespaces: tuple[str, ...] = ()
-        self._saved: np.ndarray | None = None
+        self._saved: npt.NDArray[np.uint32] | None = None
         self._told: dict[int, int] = {}
         self._odd_times = False
 
@@ -81,7 +84,9 @@ class Subscription:
 
     async def establish(self, session: Session, most: int) -> None:
         """Take the subscription of an earlier session over, else make a new one; OpcUaError where neither goes."""
+        self.live = False
         if self.number is not None and self._namespaces == session.namespaces and await self._transferred(session):
+            self.live = True
             return
         self.number = None
         lifetime = max(LIFETIME_SECONDS, 3 * ALIVE_SECONDS)
@@ -89,7 +94,7 @@ class Subscription:
         alive = max(1, math.ceil(ALIVE_SECONDS / period))
         life = max(3 * alive, math.ceil(lifetime / period))
         made = await create_subscription(session.channel, self._publishing, life, alive, self._of.server.timeout)
-        self.number, self._last, self._saved = made.number, 0, None
+        self.number, self._last, self._saved, self.live = made.number, 0, None, True
         self.alive_every = max(made.publishing, 0.001) * max(made.keep_alive, 1)
         self.heard = time.monotonic()
         self._namespaces = session.namespaces
@@ -104,7 +109,7 @@ class Subscription:
 
     async def drop(self, session: Session) -> None:
         """Have the server forget it, if it can hear."""
-        number, self.number = self.number, None
+        number, self.number, self.live = self.number, None, False
         if number is not None:
             try:
                 await delete_subscription(session.channel, number, self._of.server.timeout)
@@ -160,6 +165,7 @@ class Subscription:
             if target is not None and not simple[handle]
         }
         self._latest: dict[int, bytes] = {}
+        self._staged = np.zeros(len(self._wanted), np.bool_)
 
     async def add_items(self, session: Session, handles: Sequence[int], most: int) -> None:
         """Have items monitored, at most `most` in a request (0 = no limit); one that is refused harms only itself."""
@@ -249,13 +255,18 @@ class Subscription:
             changes = self._reader.read(message.body, begin, end, received)
             counts.values += len(changes.handles)
             counts.overflows += changes.overflows
-            rounds = changes.rounds()
-            for number, places in enumerate(rounds):
+            for places in changes.rounds():
+                self._make_room(changes.handles[places])
                 self._stage_round(changes, places, received)
-                if number + 1 < len(rounds):
-                    self.publish()
-                    self._publisher.flush()
             self._tell_changes(changes)
+
+    def _make_room(self, handles: npt.NDArray[np.uint32]) -> None:
+        """Publish what is staged before a newer value of the same item takes its place: the journal gets both."""
+        if self._staged[handles].any():
+            self.publish()
+            self._publisher.flush()
+            self._staged[:] = False
+        self._staged[handles] = True
 
     def _stage_round(self, changes: Changes, places: Places, received: int) -> None:
         records = self._publisher.records

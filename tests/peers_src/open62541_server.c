@@ -1,6 +1,7 @@
 /* An OPC UA server on open62541 for tests: nodes of every built-in type, many doubles, faults on demand.
  *
  * open62541_server PORT [doubles=N] [moving=MS] [limit=N] [sessions=N] [swap=1] [user=NAME password=TEXT]
+ *                  [without=N] [text=N] (a double that is left out, or a text instead)
  *                  [uri=URI certificate=DER key=DER [trust=DER]] [unit=TEXT]
  * Namespace urn:cpc:test:plant holds i=1..N (doubles) and one string id for each type; swap=1 registers another
  * namespace before it. Prints "listening PORT", then serves until SIGTERM. */
@@ -363,9 +364,13 @@ int main(int argc, char **argv) {
     doubles = argument(argc, argv, "doubles") ? (unsigned)atoi(argument(argc, argv, "doubles")) : 0;
     for(unsigned i = 1; i <= doubles; i++) {
         UA_Double number = i + 0.25;
+        UA_String text = UA_STRING("another type");
+        if(argument(argc, argv, "without") && i == (unsigned)atoi(argument(argc, argv, "without"))) continue;
+        UA_Boolean is_text = argument(argc, argv, "text") && i == (unsigned)atoi(argument(argc, argv, "text"));
         UA_Variant value;
         UA_Variant_init(&value);
-        UA_Variant_setScalar(&value, &number, &UA_TYPES[UA_TYPES_DOUBLE]);
+        if(is_text) UA_Variant_setScalar(&value, &text, &UA_TYPES[UA_TYPES_STRING]);
+        else UA_Variant_setScalar(&value, &number, &UA_TYPES[UA_TYPES_DOUBLE]);
         add(server, UA_NODEID_NUMERIC(plant, i), &value, UA_ACCESSLEVELMASK_READ);
     }
     add_types(server);

@@ -1,0 +1,228 @@
+"""Values that real servers send: every one into the journal, through restarts, cut connections and full queues."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Self
+
+import opcua_peers as plant
+import peers
+import pytest
+from endpoint_config import Deadband, Mode, Subscribing
+from endpoint_config.models import OpcUaServer
+from opcua_client import subscription as subscription_module
+
+SUBSCRIBE = Subscribing(mode=Mode.SUBSCRIBE, sampling_interval=0.0, publishing_interval=0.1, queue_size=20)
+
+
+class Cutter:
+    """A TCP proxy whose connections can be cut, and kept from being made."""
+
+    def __init__(self, target: int) -> None:
+        self._target = target
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listener.getsockname()[1]
+        self._open: list[socket.socket] = []
+        self.closed = False
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.close()
+        self.cut()
+
+    def cut(self) -> None:
+        """End every connection as a cable fault would, without a word to the server's session."""
+        for end in self._open:
+            with suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        self._open.clear()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            if self.closed:
+                near.close()
+                continue
+            far = socket.create_connection(("127.0.0.1", self._target))
+            self._open += [near, far]
+            for pair in ((near, far), (far, near)):
+                threading.Thread(target=self._carry, args=pair, daemon=True).start()
+
+    @staticmethod
+    def _carry(source: socket.socket, sink: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+        with suppress(OSError):
+            sink.shutdown(socket.SHUT_RDWR)
+
+
+def subscribed(port: int, count: int, *, how: Subscribing = SUBSCRIBE, **settings: Any) -> OpcUaServer:
+    return plant.entry(port, plant.doubles(count), subscribing=how, **settings)
+
+
+def journal(running: plant.Running, cursor: Any, point: str) -> tuple[list[float], list[int], Any]:
+    """Good values of a point since a cursor, their source times, and the cursor after them."""
+    row = next(i for i, p in enumerate(running.image.points) if p.full_name == point)
+    values, times = [], []
+    for batch in running.image.changes(cursor):
+        assert batch.lost == 0
+        mine = (batch.rows == row) & (batch.records["quality"] == 0)
+        values += batch.records["value"][mine].tolist()
+        times += batch.records["source_time"][mine].tolist()
+        cursor = batch.cursor
+    return values, times, cursor
+
+
+@pytest.fixture
+def port() -> int:
+    return peers.free_port()
+
+
+def test_every_value_of_a_queue_is_journalled_in_order_with_its_own_time(port: int, shm_name: str) -> None:
+    with plant.open62541(port, "doubles=300", "moving=20"), \
+            plant.Running(shm_name, subscribed(port, 300)) as running:
+        running.wait_quality("S/D300", "Good")
+        cursor = running.image.cursor()
+        time.sleep(1.5)
+        for point, number in (("S/D1", 1), ("S/D300", 300)):
+            values, times, _ = journal(running, cursor, point)
+            rounds = [round((value - number) * 1e3) for value in values]
+            assert len(rounds) > 20
+            assert rounds == list(range(rounds[0], rounds[0] + len(rounds)))  # none left out, none twice
+            assert times == sorted(set(times))
+        assert running["S/$overflows"].value == 0
+        assert running["S/$lost"].value == 0
+        assert running["S/$subscribed"].value == 1
+        assert not running["S/D1"].stale
+
+
+def test_all_types_come_as_they_do_by_polling(port: int, shm_name: str) -> None:
+    nodes = plant.typed_nodes()
+    with plant.open62541(port, "doubles=1") as _, \
+            plant.Running(shm_name, plant.entry(port, nodes, alias="P"),
+                          plant.entry(port, nodes, alias="S", subscribing=SUBSCRIBE)) as running:
+        running.wait(lambda: all(running[f"S/{n.name}"].quality == 0 and running[f"P/{n.name}"].quality == 0
+                                 for n in nodes))
+        for node in nodes:
+            ours, polled = running[f"S/{node.name}"], running[f"P/{node.name}"]
+            assert (ours.value, ours.source_time) == (polled.value, polled.source_time), node.name
+
+
+def test_what_a_full_queue_drops_is_counted(port: int, shm_name: str) -> None:
+    slow = replace(SUBSCRIBE, publishing_interval=0.5, queue_size=3)
+    with plant.open62541(port, "doubles=5", "moving=20"), \
+            plant.Running(shm_name, subscribed(port, 5, how=slow)) as running:
+        running.wait(lambda: (running["S/$overflows"].value or 0) >= 10)
+        assert running["S/D1"].quality_name == "Good"  # the mark is counted and not shown
+
+
+def test_a_restart_with_other_nodes_harms_those_alone(port: int, shm_name: str) -> None:
+    with plant.Running(shm_name, subscribed(port, 4, retry_interval=0.5)) as running:
+        with plant.open62541(port, "doubles=3"):
+            running.wait(lambda: [running.quality(f"S/D{i}") for i in (1, 2, 3)] == ["Good"] * 3)
+            running.wait_quality("S/D4", "BadNodeIdUnknown")
+        running.wait_quality("S/D1", "BadCommunicationError")
+        with plant.open62541(port, "doubles=4", "without=2", "text=3"):
+            running.wait_quality("S/D1", "Good", 15)
+            running.wait_quality("S/D4", "Good")
+            running.wait_quality("S/D2", "BadNodeIdUnknown")
+            running.wait_quality("S/D3", "BadTypeMismatch")
+            running.wait(lambda: running["S/$subscribed"].value == 2)
+
+
+def test_a_cut_connection_loses_no_value_where_the_server_lets_subscriptions_be_taken_over(
+        port: int, shm_name: str) -> None:
+    with plant.open62541(port, "doubles=3", "moving=50"), Cutter(port) as cutter, \
+            plant.Running(shm_name, subscribed(cutter.port, 3)) as running:
+        running.wait_quality("S/D1", "Good")
+        cursor = running.image.cursor()
+        for _ in range(3):
+            time.sleep(0.3)
+            cutter.cut()
+            running.wait_quality("S/D1", "BadCommunicationError")
+            running.wait_quality("S/D1", "Good")
+        time.sleep(0.3)
+        assert running["S/$subscribed"].value == 1
+        values, _, _ = journal(running, cursor, "S/D1")
+        rounds = [round((value - 1) * 1e3) for value in values]
+        assert sorted(set(rounds)) == list(range(min(rounds), max(rounds) + 1))
+        assert running["S/$lost"].value == 0
+
+
+def test_a_server_that_stops_is_bad_after_its_sign_of_life_is_due_and_good_when_it_goes_on(
+        port: int, shm_name: str) -> None:
+    entry = subscribed(port, 2, timeout=0.5, retry_interval=30.0)
+    with plant.open62541(port, "doubles=2") as server, plant.Running(shm_name, entry) as running:
+        running.wait_quality("S/D1", "Good")
+        before = running["S/D1"].value
+        time.sleep(2.5)  # longer than between two signs of life
+        assert running.quality("S/D1") == "Good"
+        assert not running["S/D1"].stale
+        os.kill(server.pid, signal.SIGSTOP)
+        try:
+            assert running.wait_quality("S/D1", "BadTimeout") < subscription_module.ALIVE_SECONDS + 0.5 + 2.0
+            assert running["S/$connected"].value == 0
+        finally:
+            os.kill(server.pid, signal.SIGCONT)
+        running.wait_quality("S/D1", "Good")
+        assert running["S/D1"].value == before
+        assert running["S/$subscribed"].value == 1
+
+
+def test_a_deadband_that_a_server_refuses_is_left_out_and_told(port: int, shm_name: str) -> None:
+    percent = replace(SUBSCRIBE, deadband=Deadband(value=5.0, percent=True))  # the nodes have no EURange
+    with plant.open62541(port, "doubles=2", "moving=50"), \
+            plant.Running(shm_name, subscribed(port, 2, how=percent)) as running:
+        running.wait_quality("S/D1", "Good")
+        running.wait(lambda: "every change is sent" in running.last_error())
+
+
+def test_a_deadband_holds_back_small_changes(port: int, shm_name: str) -> None:
+    half = replace(SUBSCRIBE, deadband=Deadband(value=0.5))
+    with plant.open62541(port, "doubles=1", "moving=20"), \
+            plant.Running(shm_name, subscribed(port, 1, how=half)) as running:
+        running.wait_quality("S/D1", "Good")
+        cursor = running.image.cursor()
+        time.sleep(1.0)
+        assert journal(running, cursor, "S/D1")[0] == []
+
+
+def test_polled_and_subscribed_nodes_of_one_server_go_together(port: int, shm_name: str) -> None:
+    polled = replace(plant.named("Double"), subscribing=Subscribing(mode=Mode.POLL))
+    faster = replace(plant.doubles(2)[1], subscribing=Subscribing(publishing_interval=0.05))
+    server = plant.entry(port, [plant.doubles(1)[0], faster, polled], subscribing=SUBSCRIBE)
+    with plant.open62541(port, "doubles=2", "moving=50"), plant.Running(shm_name, server) as running:
+        for name in ("D1", "D2", "Double"):
+            running.wait_quality(f"S/{name}", "Good")
+        running.wait(lambda: running["S/$subscribed"].value == 2)
+
+
+@pytest.fixture
+def node_port(tmp_path: Any) -> Iterator[int]:
+    free = peers.free_port()
+    with plant.node_opcua(free, tmp_path, "100"):
+        yield free
+
+
+def test_node_opcua_sends_its_types_too_and_is_left_without_sessions(node_port: int, shm_name: str) -> None:
+    nodes = [n for n in plant.typed_nodes() if n.name in ("Double", "Int64", "String", "Boolean", "ByteString", "Guid")]
+    with plant.Running(shm_name, plant.entry(node_port, nodes, subscribing=SUBSCRIBE)) as running:
+        running.wait(lambda: (running["S/$values"].value or 0) > 30)
+        running.wait(lambda: all(running[f"S/{n.name}"].sequence > 3 for n in nodes))
+        running.stop()
+        assert plant.sessions(node_port) == 1
