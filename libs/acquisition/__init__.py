@@ -8,5 +8,6 @@ from acquisition.writing import Value, WritablePoint, WriteOutcome, WriteRequest
 
 __all__ = [
     "HEARTBEAT_SECONDS", "Backoff", "DeviceStatus", "Extra", "Health", "Producer", "Publisher", "Value",
-    "WritablePoint", "WriteOutcome", "WriteRequest", "WriteResult", "Writing", "identity_point", "service_points", "system_points",
+    "WritablePoint", "WriteOutcome", "WriteRequest", "WriteResult", "Writing", "identity_point", "service_points",
+    "system_points",
 ]

@@ -53,7 +53,8 @@ class Rig:
         self.poller.add_group(INTERVAL, 0.0, server.nodes)
         self.group: Group = self.poller.groups[0]
         self.channel = Scripted()
-        self.session: Any = SimpleNamespace(channel=self.channel, namespaces=(), max_nodes=0, types=Types())
+        self.session: Any = SimpleNamespace(channel=self.channel, namespaces=(), max_nodes=0, types=Types(),
+                                            certificate=None)
 
     async def tick(self) -> float:
         began = time.monotonic()
