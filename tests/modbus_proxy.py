@@ -16,7 +16,9 @@ from types import TracebackType
 from typing import Any
 
 import peers
+from acquisition import Value, WriteRequest, WriteResult
 from modbus_frames import Splitter, encode_adu
+from modbus_rig import Partition
 
 WRITES = frozenset([5, 6, 15, 16, 22, 23])
 RESET = struct.pack("ii", 1, 0)
@@ -206,3 +208,21 @@ class Proxy:
             self._clients.discard(writer)
             device.close()
             writer.transport.abort()
+
+
+class Order:
+    """A submitted write; `result()` waits for its answer and sees that it comes only once."""
+
+    def __init__(self, running: Partition, point: str, value: Value, **more: object) -> None:
+        self._results: list[WriteResult] = []
+        self._came = threading.Event()
+        running.manager.submit_write(WriteRequest(point=point, value=value, **more), self._done)  # type: ignore[arg-type]
+
+    def _done(self, result: WriteResult) -> None:
+        self._results.append(result)
+        self._came.set()
+
+    def result(self, timeout: float = 10.0) -> WriteResult:
+        assert self._came.wait(timeout)
+        assert len(self._results) == 1
+        return self._results[0]

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import pytest
-from acquisition import Value, WriteOutcome, WriteRequest, WriteResult, Writing
+from acquisition import Value, WriteOutcome, WriteResult, Writing
 from endpoint_config.models import Datatype, ModbusPoint, ReadFunction, WriteFunction
 from modbus_frames import exception_response
-from modbus_proxy import Device, Proxy, libmodbus_device, pymodbus_device
+from modbus_proxy import Device, Order, Proxy, libmodbus_device, pymodbus_device
 from modbus_rig import Partition, black_hole, device, holding
 from modbus_tcp_client import ModbusTCPClient
 
@@ -40,24 +39,6 @@ POINTS = (
     coil("valve", 60),
     coil("pump", 61, W.MULTIPLE_COILS),
 )
-
-
-class Order:
-    """A submitted write; `result()` waits for its answer and sees that it comes only once."""
-
-    def __init__(self, running: Partition, point: str, value: Value, **more: object) -> None:
-        self._results: list[WriteResult] = []
-        self._came = threading.Event()
-        running.manager.submit_write(WriteRequest(point=point, value=value, **more), self._done)  # type: ignore[arg-type]
-
-    def _done(self, result: WriteResult) -> None:
-        self._results.append(result)
-        self._came.set()
-
-    def result(self, timeout: float = 10.0) -> WriteResult:
-        assert self._came.wait(timeout)
-        assert len(self._results) == 1
-        return self._results[0]
 
 
 def write(running: Partition, point: str, value: Value, **more: object) -> WriteResult:
