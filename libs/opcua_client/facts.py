@@ -6,6 +6,7 @@ decision needs is asked for at one place; what can't be read is a ValueError, an
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -106,7 +107,9 @@ def _old_signature(certificate: x509.Certificate, issuer: x509.Certificate) -> b
 def read_facts(der: bytes) -> Facts:
     """Look into one certificate in DER; ValueError where any part of it can't be read."""
     try:
-        return _facts(x509.load_der_x509_certificate(der))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of what old devices have in their certificates nobody here is to blame
+            return _facts(x509.load_der_x509_certificate(der))
     except UNREADABLE as error:
         raise ValueError(f"{type(error).__name__}: {shown(str(error))}") from error
 

@@ -11,6 +11,7 @@ import json
 import logging
 import os
 import stat
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -163,7 +164,10 @@ def read_bounded(path: Path, most: int) -> bytes:
 def parse_certificates(data: bytes) -> list[Facts]:
     """Certificates in DER (a chain) or PEM (any number), told apart by content; ValueError for anything else."""
     if b"-----BEGIN" in data:
-        return [facts_of(certificate) for certificate in x509.load_pem_x509_certificates(data)]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # see facts.py
+            found = x509.load_pem_x509_certificates(data)
+        return [facts_of(certificate) for certificate in found]
     return [read_facts(part) for part in split_chain(data)]
 
 
