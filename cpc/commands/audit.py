@@ -20,6 +20,8 @@ from typing import Any
 
 from command_channel.messages import format_time, parse_time
 
+from cpc.commands.stops import reach
+
 FIRST = "0" * 64
 """`prev` of the very first record."""
 CURRENT = "audit.log"
@@ -92,7 +94,9 @@ class AuditLog:
             view = memoryview(b"".join(self._waiting))
             while view:
                 view = view[os.write(self._file, view) :]
+            reach("audit.written")
             os.fdatasync(self._file)
+            reach("audit.synced")
             self._waiting.clear()
             if os.fstat(self._file).st_size >= self._rotate_bytes:
                 self._rotate()

@@ -22,6 +22,7 @@ from command_channel import MessageError
 
 from cpc.commands.orders import MOST_BYTES, decode_order, encode_report
 from cpc.commands.sockets import credentials, listen
+from cpc.commands.stops import reach
 from cpc.logs import event
 
 _log = logging.getLogger("commands")
@@ -111,7 +112,9 @@ class Outlet:
             done(WriteResult(outcome=WriteOutcome.REFUSED, message=f"order {number} came twice; once is all"))
             return
         self._taken = number
+        reach("outlet.received")
         self._client.submit_write(request, done)
+        reach("outlet.submitted")
 
     def _done(self, connection: int, number: int) -> Callable[[WriteResult], None]:
         def done(result: WriteResult) -> None:
@@ -123,7 +126,9 @@ class Outlet:
     def _report(self) -> None:
         while not self._reports.empty():
             connection, number, result = self._reports.get()
+            reach("outlet.done")
             if self._gate is not None and connection == self._connection:
                 # A gate that does not read its reports loses them: its own deadline answers then.
                 with contextlib.suppress(OSError):
                     self._gate.send(encode_report(number, result))
+            reach("outlet.reported")

@@ -19,6 +19,7 @@ from command_channel import MOST_BYTES, Answer, MessageError, encode_answer
 from cpc.commands import orders, sockets
 from cpc.commands.audit import AuditError
 from cpc.commands.gate import Asker, Gate, Order
+from cpc.commands.stops import reach
 from cpc.logs import event
 
 LONGEST_SLEEP = 0.25
@@ -147,7 +148,9 @@ class Server:
                 self._lose(service)
                 return
             try:
+                reach("gate.told")
                 self._gate.report(*orders.decode_report(packet))
+                reach("gate.finished")
             except MessageError as error:
                 event(_log, logging.ERROR, "a report was not understood", service=service, error=error)
 
@@ -157,6 +160,7 @@ class Server:
             if connection is None:
                 raise ConnectionError
             connection.send(orders.encode_order(order.number, order.request))
+            reach("gate.ordered")
         except OSError:
             # a packet is taken whole or not at all, so this one has not left
             self._gate.unsent([order], f"service {order.service} could not be reached; nothing was sent")
@@ -209,12 +213,15 @@ class Server:
             if not packet:
                 self._drop(client)
                 return
+            reach("gate.received")
             self._gate.receive(packet, client.asker)
+            reach("gate.decided")
 
     def _flush(self, client: _Client) -> None:
         try:
             while client.unread:
                 client.connection.send(client.unread[0])
+                reach("gate.answered")
                 client.unread.popleft()
         except BlockingIOError:
             if len(client.unread) >= MOST_UNREAD:
