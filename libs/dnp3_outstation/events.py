@@ -173,6 +173,11 @@ class EventBuffer:
             self.overflow = False
         return len(rows)
 
+    def unselect(self) -> None:
+        """What was marked and found no room in the fragment waits again."""
+        live = self.live
+        live["state"][live["state"] == SELECTED] = WAITING
+
     def release(self) -> None:
         """The response was given up: all events wait again."""
         live = self.live

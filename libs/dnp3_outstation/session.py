@@ -333,6 +333,7 @@ class Session:
         if self.unsolicited.started:
             response.events = self.buffer.select(classes=sorted(self.unsolicited.enabled))
         payload = response.next_fragment(self.buffer, self.settings.fragment - 4)
+        self.buffer.unselect()
         control = FIR | FIN | CON | UNS | self.unsolicited.sequence
         self._unsolicited_fragment = self._head(control, Function.UNSOLICITED_RESPONSE, IIN.NONE) + payload
         self.unsolicited.attempts = 0

@@ -88,8 +88,14 @@ class Reassembler:
 
 
 def segment_headers(length: int, sequence: int) -> list[int]:
-    """The header octets of the segments that a fragment of so many octets takes."""
+    """The header octets of the segments that a fragment of so many octets takes.
+
+    A first segment may have any sequence number (clause 8.2.1.4), so a fragment that would count past 63 begins at 0:
+    analysers exist that lose a fragment in which the number rolls over.
+    """
     count = max(1, -(-length // SEGMENT_DATA))
+    if sequence + count > SEQUENCE + 1 >= count:
+        sequence = 0
     headers = [(sequence + i) & SEQUENCE for i in range(count)]
     headers[0] |= FIR
     headers[-1] |= FIN

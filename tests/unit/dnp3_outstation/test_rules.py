@@ -585,3 +585,16 @@ def test_masters_do_not_disturb_each_other():
     answer = only(two.request(READ, EVENTS))
     two.confirm(answer)
     assert len(two.session.buffer) == 0 and len(one.session.buffer) == 1
+
+
+def test_unsolicited_events_that_fill_several_fragments_come_one_fragment_after_the_other():
+    device, master = started(hold_time=0.0, fragment=300)
+    rows = np.zeros(100, np.intp)
+    device.update(Kind.ANALOG_INPUT, rows, np.arange(100) + 1.0, np.ones(100), np.full(100, START_UTC), now=master.now)
+    answer, count = only(master.wait(0.0)), 1
+    while len(master.session.buffer):
+        assert answer.objects
+        following = master.confirm(answer)
+        if following:
+            answer, count = only(following), count + 1
+    assert count > 3
