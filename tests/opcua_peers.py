@@ -89,7 +89,7 @@ def node_opcua(port: int, folder: Path, *arguments: str) -> peers.Peer:
     return peers.Peer(command, ready=r"^listening", timeout=60)
 
 
-def read_by_node(url: str, nodes: list[str]) -> list[dict[str, Any]]:
+def read_by_node(url: str, nodes: Sequence[str]) -> list[dict[str, Any]]:
     """What node-opcua's client reads."""
     node = peers.require_node("node-opcua-client")
     result = subprocess.run([node, peers.NODE / "opcua_read.js", url, *nodes], text=True, capture_output=True,
@@ -130,6 +130,19 @@ def doubles(count: int) -> tuple[OpcUaNode, ...]:
     """The servers' numbered doubles."""
     return tuple(OpcUaNode(name=f"D{i}", namespace_uri=PLANT, identifier=str(i), datatype="Double")
                  for i in range(1, count + 1))
+
+
+MIXED = ("Boolean", "SByte", "Byte", "Int16", "UInt16", "Int32", "UInt32", "Int64", "UInt64", "Float", "Double",
+         "DateTime", "String")
+"""Types of open62541_server's mixed nodes, in turn."""
+NODE_MIXED = (*(t for t in MIXED[:11]), "String", "DateTime", "ByteString", "LocalizedText", "Guid")
+"""The same of opcua_server.js."""
+
+
+def mixed(count: int, types: Sequence[str] = MIXED) -> tuple[OpcUaNode, ...]:
+    """The servers' nodes of mixed types, whose statuses and times change too."""
+    return tuple(OpcUaNode(name=f"M{i}", namespace_uri=PLANT, identifier=str(100_000 + i),
+                           datatype=types[i % len(types)]) for i in range(count))
 
 
 def entry(port: int, nodes: Sequence[OpcUaNode], **settings: Any) -> OpcUaServer:

@@ -1,6 +1,6 @@
 /* An OPC UA server on open62541 for tests: nodes of every built-in type, many doubles, faults on demand.
  *
- * open62541_server PORT [doubles=N] [moving=MS] [limit=N] [sessions=N] [swap=1] [user=NAME password=TEXT]
+ * open62541_server PORT [doubles=N] [mixed=N] [moving=MS] [limit=N] [sessions=N] [swap=1] [user=NAME password=TEXT]
  *                  [without=N] [text=N] (a double that is left out, or a text instead)
  *                  [uri=URI certificate=DER key=DER [trust=DER]] [unit=TEXT]
  * Namespace urn:cpc:test:plant holds i=1..N (doubles) and one string id for each type; swap=1 registers another
@@ -18,7 +18,7 @@
 
 static volatile UA_Boolean running = true;
 static UA_UInt16 plant;
-static unsigned doubles, round_;
+static unsigned doubles, mixed, round_;
 
 static void stop(int number) { (void)number; running = false; }
 
@@ -219,6 +219,42 @@ static void add_analog(UA_Server *server, char *name, char *text, UA_Int32 id, U
     }
 }
 
+/* The mixed nodes, i=100000 and on: types in turn, and values, statuses, times and picoseconds that change. */
+static const int mixed_types[13] = {
+    UA_TYPES_BOOLEAN, UA_TYPES_SBYTE, UA_TYPES_BYTE, UA_TYPES_INT16, UA_TYPES_UINT16, UA_TYPES_INT32, UA_TYPES_UINT32,
+    UA_TYPES_INT64, UA_TYPES_UINT64, UA_TYPES_FLOAT, UA_TYPES_DOUBLE, UA_TYPES_DATETIME, UA_TYPES_STRING};
+
+static void write_mixed(UA_Server *server, unsigned i, bool make) {
+    unsigned n = round_ + i;
+    union { UA_Int64 whole; UA_Float single; UA_Double number; UA_String text; } v = {.whole = n};
+    char text[40];
+    switch(mixed_types[i % 13]) {
+    case UA_TYPES_BOOLEAN: v.whole = n % 2; break;
+    case UA_TYPES_UINT64: v.whole = -1 - (UA_Int64)n; break;
+    case UA_TYPES_INT64: v.whole = -(UA_Int64)n * 1000003; break;
+    case UA_TYPES_FLOAT: v.single = (UA_Float)n / 4; break;
+    case UA_TYPES_DOUBLE: v.number = (UA_Double)n / 3; break;
+    case UA_TYPES_DATETIME: v.whole = 133497000000000000LL + n; break;
+    case UA_TYPES_STRING:
+        snprintf(text, sizeof(text), "%.*s%u", (int)(n % 5), "\xc3\xbc\xc3\xbc", n);
+        if(n % 5 == 1 || n % 5 == 3) snprintf(text, sizeof(text), "%u", n);
+        v.text = UA_STRING(text);
+        break;
+    }
+    UA_DataValue value;
+    UA_DataValue_init(&value);
+    UA_Variant_setScalar(&value.value, &v, &UA_TYPES[mixed_types[i % 13]]);
+    if(make) add(server, UA_NODEID_NUMERIC(plant, 100000 + i), &value.value, UA_ACCESSLEVELMASK_READ);
+    value.hasValue = true;
+    value.hasStatus = n % 7 > 4;
+    value.status = n % 7 == 5 ? UA_STATUSCODE_UNCERTAINLASTUSABLEVALUE : n % 7 == 6 ? UA_STATUSCODE_BADSENSORFAILURE : 0;
+    value.hasSourceTimestamp = true;
+    value.sourceTimestamp = 133497000000000000LL + n * 12345LL;
+    value.hasSourcePicoseconds = i % 2;
+    value.sourcePicoseconds = (UA_UInt16)(n % 10000);
+    UA_Server_writeDataValue(server, UA_NODEID_NUMERIC(plant, 100000 + i), value);
+}
+
 static void add_oddities(UA_Server *server) {
     UA_Double numbers[4] = {1.0, 2.0, 3.0, 4.0};
     UA_Variant array;
@@ -252,6 +288,7 @@ static void move(UA_Server *server, void *data) {
         UA_Variant_setScalar(&value, &number, &UA_TYPES[UA_TYPES_DOUBLE]);
         UA_Server_writeValue(server, UA_NODEID_NUMERIC(plant, i), value);
     }
+    for(unsigned i = 0; i < mixed; i++) write_mixed(server, i, false);
 }
 
 /* Nodes that answer a write in their own way; what they hold is their own. */
@@ -380,6 +417,8 @@ int main(int argc, char **argv) {
     add_analog(server, "Coded", "", 4408652, 0.0, 1.0);
     add_oddities(server);
     add_answering(server);
+    mixed = argument(argc, argv, "mixed") ? (unsigned)atoi(argument(argc, argv, "mixed")) : 0;
+    for(unsigned i = 0; i < mixed; i++) write_mixed(server, i, true);
     if(argument(argc, argv, "moving"))
         UA_Server_addRepeatedCallback(server, move, NULL, atof(argument(argc, argv, "moving")), NULL);
     if(UA_Server_run_startup(server)) return 1;

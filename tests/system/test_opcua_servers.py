@@ -53,6 +53,27 @@ def test_values_equal_those_of_an_independent_client(peer: str, request: pytest.
                     datetime.fromisoformat(other["source"]).timestamp() * 1e3), name
 
 
+@pytest.mark.parametrize("peer", ["open62541", "node-opcua"])
+def test_mixed_values_statuses_and_times_equal_those_of_an_independent_client(
+    peer: str, tmp_path: Path, shm_name: str
+) -> None:
+    port, count = peers.free_port(), 160
+    types = plant.MIXED if peer == "open62541" else plant.NODE_MIXED
+    server = plant.open62541(port, f"mixed={count}") if peer == "open62541" else plant.node_opcua(
+        port, tmp_path, "0", str(count))
+    with server, plant.Running(shm_name, plant.entry(port, plant.mixed(count, types))) as running:
+        running.wait_quality("S/M0", "Good")
+        theirs = plant.read_by_node(f"opc.tcp://127.0.0.1:{port}", [f"ns=2;i={100_000 + i}" for i in range(count)])
+        assert {found["status"] >> 30 for found in theirs} == {0, 1, 2}
+        for i, found in enumerate(theirs):
+            sample = running[f"S/M{i}"]
+            assert sample.quality == found["status"], i
+            if not found["status"] & 0x80000000:
+                assert plant.same(sample.value, found), (i, sample, found)
+                assert sample.source_time // 1_000_000 == round(
+                    datetime.fromisoformat(found["source"]).timestamp() * 1e3), i
+
+
 def test_oddities_harm_only_themselves_and_are_named(server: int, shm_name: str) -> None:
     nodes = [*(plant.named(name) for name in ODD), *plant.typed_nodes(),
              OpcUaNode(name="NoSpace", namespace_uri="urn:nobody", identifier="1"),

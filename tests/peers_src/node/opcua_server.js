@@ -1,5 +1,5 @@
 // An OPC UA server on node-opcua for tests: nodes of many types whose status and time change, with picoseconds.
-// node opcua_server.js PORT FOLDER; prints "listening PORT", then serves until SIGTERM. FOLDER gets its certificates.
+// node opcua_server.js PORT FOLDER [MOVING_MS [MIXED]]; prints "listening PORT", then serves until SIGTERM. FOLDER gets its certificates.
 "use strict";
 const { OPCUAServer } = require("node-opcua-server");
 const { OPCUACertificateManager } = require("node-opcua-certificate-manager");
@@ -43,6 +43,21 @@ async function main() {
     write();
     return write;
   });
+  // Mixed nodes, i=100000 and on: the types above in turn, as many as the third argument says.
+  const names = Object.keys(MADE);
+  for (let i = 0; i < Number(process.argv[5] || 0); i++) {
+    const name = names[i % names.length];
+    const variable = plant.addVariable({
+      componentOf: device, nodeId: `i=${100000 + i}`, browseName: `M${i}`, dataType: name, minimumSamplingInterval: 100,
+    });
+    const write = () => {
+      const status = STATUS[(count + i) % 7 < 5 ? 0 : (count + i) % 7 - 4];
+      const value = { dataType: DataType[name], arrayType: VariantArrayType.Scalar, value: MADE[name]((count + i) % 1000 % (name === "SByte" || name === "Byte" ? 100 : 1000)) };
+      variable.setValueFromSource(value, status, new Date(1700000000000 + count + i));
+    };
+    write();
+    variables.push(write);
+  }
   const moving = process.argv[4] ? Number(process.argv[4]) : 0;
   if (moving) setInterval(() => { count += 1; variables.forEach((write) => write()); }, moving);
   await server.start();
