@@ -1,10 +1,11 @@
 """How fast values get from an OPC UA server into the segment, against three other clients doing the bare read.
 
-    python bench/opcua.py [--values 10000] [--chunk 1000] [--rounds 5] [--json]
+    python bench/opcua.py [--values 10000] [--chunk 1000] [--rounds 5] [--only doubles|mixed|fleet] [--json]
 
 The server is open62541's, whose doubles change all the time. Ours decodes, stages and publishes into a real segment;
 asyncua's `read_values`, node-opcua's client and open62541's client in C read and throw away. All sides ask in chunks
-of the same size and take turns within each round; a figure is the median of the rounds' ratios. Needs `make peers`.
+of the same size and take turns within each round; a figure is the median of the rounds' ratios. Then mixed types
+(_opcua_mixed.py), and twenty servers of which three get into trouble (_opcua_fleet.py). Needs `make peers`.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
 
+import _opcua_fleet  # noqa: E402
+import _opcua_mixed  # noqa: E402
 import opcua_peers as plant  # noqa: E402
 import peers  # noqa: E402
 from acquisition import Publisher  # noqa: E402
@@ -183,21 +186,40 @@ async def measure(port: int, keys: plant.Keys, args: argparse.Namespace, *, secu
         return await compete(sides, args.values, args.rounds)
 
 
-def run(args: argparse.Namespace) -> dict[str, Any]:
-    """Everything, on one server process."""
-    with tempfile.TemporaryDirectory(prefix="bench-opcua-") as folder, quiet():
+def doubles(args: argparse.Namespace) -> dict[str, Any]:
+    """All sides on one server process, open and encrypted."""
+    with tempfile.TemporaryDirectory(prefix="bench-opcua-") as folder:
         keys = plant.Keys.make(Path(folder))
         port = peers.free_port()
         with plant.open62541(port, f"doubles={args.values}", "moving=50", *keys.server_arguments()):
-            result = {
+            return {
                 name: asyncio.run(measure(port, keys, args, secured=secured))
                 for name, secured in (("None", False), ("SignAndEncrypt", True))
             }
-    return {
+
+
+def run(args: argparse.Namespace) -> dict[str, Any]:
+    """Everything, or the part that is asked for."""
+    found: dict[str, Any] = {
         "machine": {"cpu": os.cpu_count(), "system": platform.platform(), "python": platform.python_version()},
         "versions": {name: metadata.version(name) for name in ("asyncua", "cryptography", "numpy")},
-        "values": args.values, "chunk": args.chunk, "rounds": args.rounds, "result": result,
+        "values": args.values, "chunk": args.chunk, "rounds": args.rounds,
     }
+    with quiet():
+        if args.only in (None, "doubles"):
+            found["result"] = doubles(args)
+        if args.only in (None, "mixed"):
+            found["mixed"] = _opcua_mixed.measure(args, ours, library, compete)
+        if args.only in (None, "fleet"):
+            found["fleet"] = _opcua_fleet.measure(args)
+    return found
+
+
+def _show(security: str, figures: dict[str, Any]) -> None:
+    print(f"\n{security:24} values/s   CPU ns/value   ours is faster by   ours takes less CPU by")
+    for name, speed in figures["values_per_second"].items():
+        print(f"  {name:20} {speed:10} {figures['cpu_ns_per_value'][name]:14}"
+              f" {figures['faster_than'].get(name, ''):>19} {figures['cpu_less_than'].get(name, ''):>24}")
 
 
 def main() -> int:
@@ -206,6 +228,9 @@ def main() -> int:
     parser.add_argument("--values", type=int, default=10_000)
     parser.add_argument("--chunk", type=int, default=1_000)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--mixed", type=int, default=2_000, help="nodes of mixed types")
+    parser.add_argument("--window", type=float, default=10.0, help="seconds of health, and of trouble, in each round")
+    parser.add_argument("--only", choices=("doubles", "mixed", "fleet"))
     parser.add_argument("--json", action="store_true")
     args = parser.parse_args()
     found = run(args)
@@ -213,11 +238,14 @@ def main() -> int:
         print(json.dumps(found))
         return 0
     print(f"{args.values} doubles in chunks of {args.chunk}, {args.rounds} rounds; {found['machine']}")
-    for security, figures in found["result"].items():
-        print(f"\n{security:24} values/s   CPU ns/value   ours is faster by   ours takes less CPU by")
-        for name, speed in figures["values_per_second"].items():
-            print(f"  {name:20} {speed:10} {figures['cpu_ns_per_value'][name]:14}"
-                  f" {figures['faster_than'].get(name, ''):>19} {figures['cpu_less_than'].get(name, ''):>24}")
+    for security, figures in found.get("result", {}).items():
+        _show(security, figures)
+    for server, figures in found.get("mixed", {}).items():
+        _show(f"mixed, {server}", figures)
+        print("  " + ", ".join(f"{name} {figures[name]}" for name in (
+            "values", "differing", "bad", "uncertain", "with_picoseconds")))
+    for name, figure in found.get("fleet", {}).items():
+        print(f"  {name:28} {figure}")
     return 0
 
 

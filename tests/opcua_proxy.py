@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import select
+import signal
 import socket
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -88,6 +90,24 @@ class Proxy:
             end.sendall(data)
             return
         for place in range(len(data)):
-            end.sendall(data[place : place + 1])
-            if self._over.wait(1.0 / self.rate):
+            rate = self.rate
+            if not rate:
+                end.sendall(data[place:])
                 return
+            end.sendall(data[place : place + 1])
+            if self._over.wait(1.0 / rate):
+                return
+
+
+def main() -> None:
+    """As a process: `opcua_proxy.py PORT` says its own port; SIGUSR1: one byte a second, SIGUSR2: as it comes."""
+    with Proxy(int(sys.argv[1])) as proxy:
+        signal.signal(signal.SIGUSR1, lambda *_: setattr(proxy, "rate", 1.0))
+        signal.signal(signal.SIGUSR2, lambda *_: setattr(proxy, "rate", 0.0))
+        print(proxy.port, flush=True)
+        while True:
+            signal.pause()
+
+
+if __name__ == "__main__":
+    main()

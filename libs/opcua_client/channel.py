@@ -150,8 +150,9 @@ class Channel:
                          self._client.server_url.geturl())  # type: ignore[arg-type]
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         protocol._callbackmap[0] = answer
-        if protocol.transport is not None:
-            protocol.transport.write(uatcp_to_binary(_HELLO, hello))
+        if protocol.transport is None:  # nobody would tell: what is pending was failed when the connection ended
+            raise Unreachable("hello", "the server closed the connection", "it may be starting or stopping")
+        protocol.transport.write(uatcp_to_binary(_HELLO, hello))
         ack = await _step("hello", answer, self.patience)
         limits = protocol._connection._limits
         limits.max_recv_buffer = LARGEST_CHUNK

@@ -56,6 +56,12 @@ def _places() -> dict[int, npt.NDArray[np.intp]]:
 
 
 _PLACES = _places()
+_SIZES = np.array(SIZES, np.intp)
+_TAILS = np.array(TAILS, np.intp)
+_STEPS = tuple(1 + bool(mask & HAS_VALUE) + TAILS[mask & 0x3F] for mask in range(256))
+"""Bytes of a DataValue by its mask without the payload; masks that are none are looked at afterwards."""
+_NO_DIAGNOSTICS = (b"\xff\xff\xff\xff", b"\0\0\0\0")
+"""The end of an answer with a null or empty array of DiagnosticInfo."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,6 +138,10 @@ class Reader:
         self._types = types if types is not None else Types()
         self._version = self._types.version
         self._layout: Layout | None = None
+        self._codes: npt.NDArray[np.uint8] | None = None
+        """Encoding byte of each value where all are of fixed length, else None."""
+        self._sizes: list[int] = []
+        """Bytes of each of their payloads."""
         self.learned = 0
         """How often the layout had to be learned anew."""
 
@@ -142,11 +152,23 @@ class Reader:
         layout = self._layout
         if layout is None or self._version != self._types.version or not _same(layout, views, len(body), start):
             self._version = self._types.version
-            layout = skim_items(body, start, self._items, self._types) if self._items else \
-                skim(body, start, self._count)
+            layout = self._learn(body, start, views)
             self._layout = layout if layout.reusable else None
             self.learned += 1
         return _gather(layout, body, views)
+
+    def _learn(self, body: bytes, start: int, views: _Views) -> Layout:
+        if self._items:
+            return skim_items(body, start, self._items, self._types)
+        layout = relearn(body, start, views, self._codes, self._sizes) if self._codes is not None else None
+        if layout is None:
+            layout = skim(body, start, self._count)
+            # what has no value now (a Bad one often has none) will have the type again that it had before
+            codes = layout.codes if self._codes is None else np.where(layout.codes, layout.codes, self._codes)
+            sizes = _SIZES[codes]
+            fixed = layout.reusable and bool((sizes >= 0).all())
+            self._codes, self._sizes = (codes, sizes.tolist()) if fixed else (None, [])
+        return layout
 
 
 def _same(layout: Layout, views: _Views, size: int, start: int) -> bool:
@@ -201,6 +223,36 @@ def _type_id(body: bytes) -> tuple[int, int]:
     raise Malformed(OPERATION, "no message type")
 
 
+def relearn(body: bytes, start: int, views: _Views, codes: npt.NDArray[np.uint8],
+            sizes: Sequence[int]) -> Layout | None:
+    """The layout of an answer whose values have the types of an earlier one; None where `skim` must look.
+
+    Statuses and timestamps come and go with every change of a value's quality; only their masks are walked over.
+    """
+    if int.from_bytes(body[start : start + 4], "little") != len(sizes):
+        return None
+    starts, at, steps = [], start + 4, _STEPS
+    try:
+        for size in sizes:
+            starts.append(at)
+            mask = body[at]
+            at += steps[mask] + size if mask & HAS_VALUE else steps[mask]
+    except IndexError:
+        return None
+    if body[at:] not in _NO_DIAGNOSTICS:
+        return None
+    places = np.array(starts, np.intp)
+    masks = views.octets[places]
+    there = (masks & HAS_VALUE) != 0
+    found = views.octets[places + 1]
+    if masks.max(initial=0) > 0x3F or not (found == codes)[there].all():
+        return None
+    ends = np.append(places[1:], at)
+    tails = ends - _TAILS[masks]
+    guards = np.array([*range(start, start + 4), *range(at, at + 4)], np.intp)
+    return _layout(_Found(places, tails, np.where(there, codes, 0).astype(np.uint8), guards, True), body, start, views)
+
+
 def skim(body: bytes, start: int, count: int) -> Layout:
     """Find every value of an answer of `count` DataValues; Malformed where it does not fit to the byte."""
     starts, tails, codes, guards, reusable = [], [], [], list(range(start, start + 4)), True
@@ -237,7 +289,7 @@ def skim(body: bytes, start: int, count: int) -> Layout:
         raise Malformed(OPERATION, "ends within a value") from error
     if end != len(body):
         raise Malformed(OPERATION, f"{len(body) - end} bytes do not fit")
-    return _Found(starts, tails, codes, guards, reusable and end == at + 4).layout(body, start)
+    return _layout(_Found(starts, tails, codes, guards, reusable and end == at + 4), body, start, _Views(body))
 
 
 def skim_items(body: bytes, start: int, items: Sequence[Item], types: Types) -> Layout:
@@ -270,7 +322,8 @@ def skim_items(body: bytes, start: int, items: Sequence[Item], types: Types) -> 
         raise Malformed(OPERATION, f"{len(body) - end} bytes do not fit")
     guards = [*range(start, start + 4), *placer.guards, *range(at, at + 4)]
     rows = _Rows(np.array(owners, np.intp), np.array(placer.begins, np.intp), np.array(placer.ends, np.intp))
-    return _Found(starts, tails, placer.codes, guards, placer.reusable and end == at + 4, rows).layout(body, start)
+    found_ = _Found(starts, tails, placer.codes, guards, placer.reusable and end == at + 4, rows)
+    return _layout(found_, body, start, _Views(body))
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,43 +337,44 @@ class _Rows:
 
 @dataclass(slots=True)
 class _Found:
-    """What the walk over an answer noted."""
+    """What the walk over an answer noted, as lists or arrays."""
 
-    starts: list[int]
-    tails: list[int]
-    codes: list[int]
-    guards: list[int]
+    starts: Sequence[int] | npt.NDArray[np.intp]
+    tails: Sequence[int] | npt.NDArray[np.intp]
+    codes: Sequence[int] | npt.NDArray[np.uint8]
+    guards: Sequence[int] | npt.NDArray[np.intp]
     reusable: bool
     rows: _Rows | None = None
 
-    def layout(self, body: bytes, start: int) -> Layout:
-        """The same as arrays, with every field's place."""
-        views, size = _Views(body), len(body)
-        starts, tails = np.array(self.starts, np.intp), np.array(self.tails, np.intp)
-        codes = np.array(self.codes, np.uint8)
-        masks = views.octets[starts]
-        has_value = (masks & HAS_VALUE) != 0
-        pair_at, bare_at = starts[has_value], starts[~has_value]
-        if self.rows is None:
-            value_at, value_end = np.where(has_value & (codes != 0), starts + 2, size), tails
-        else:
-            value_at, value_end = self.rows.begin, self.rows.end
-            masks, tails = masks[self.rows.owner], tails[self.rows.owner]
 
-        def place(bit: int) -> npt.NDArray[np.intp]:
-            offsets = _PLACES[bit][masks]
-            return np.where(offsets >= 0, tails + offsets, size)
+def _layout(found: _Found, body: bytes, start: int, views: _Views) -> Layout:
+    """The same as arrays, with every field's place."""
+    size = len(body)
+    starts, tails = np.asarray(found.starts, np.intp), np.asarray(found.tails, np.intp)
+    codes = np.asarray(found.codes, np.uint8)
+    masks = views.octets[starts]
+    has_value = (masks & HAS_VALUE) != 0
+    pair_at, bare_at = starts[has_value], starts[~has_value]
+    if found.rows is None:
+        value_at, value_end = np.where(has_value & (codes != 0), starts + 2, size), tails
+    else:
+        value_at, value_end = found.rows.begin, found.rows.end
+        masks, tails = masks[found.rows.owner], tails[found.rows.owner]
 
-        own = (masks & HAS_SOURCE) != 0
-        server_at, server_pico_at = place(HAS_SERVER), place(HAS_SERVER_PICO)
-        guard_at = np.concatenate([bare_at, np.array(self.guards, np.intp)])
-        return Layout(
-            size=size, results_at=start, codes=codes,
-            value_at=value_at, value_end=value_end,
-            status_at=place(HAS_STATUS), has_status=bool((masks & HAS_STATUS).any()),
-            time_at=np.where(own, place(HAS_SOURCE), server_at), server_at=server_at,
-            pico_at=np.where(own, place(HAS_SOURCE_PICO), server_pico_at), server_pico_at=server_pico_at,
-            has_pico=bool((masks & (HAS_SOURCE_PICO | HAS_SERVER_PICO)).any()),
-            pair_at=pair_at, pair=views.shorts[pair_at], guard_at=guard_at, guard=views.octets[guard_at],
-            reusable=self.reusable,
-        )
+    def place(bit: int) -> npt.NDArray[np.intp]:
+        offsets = _PLACES[bit][masks]
+        return np.where(offsets >= 0, tails + offsets, size)
+
+    own = (masks & HAS_SOURCE) != 0
+    server_at, server_pico_at = place(HAS_SERVER), place(HAS_SERVER_PICO)
+    guard_at = np.concatenate([bare_at, np.asarray(found.guards, np.intp)])
+    return Layout(
+        size=size, results_at=start, codes=codes,
+        value_at=value_at, value_end=value_end,
+        status_at=place(HAS_STATUS), has_status=bool((masks & HAS_STATUS).any()),
+        time_at=np.where(own, place(HAS_SOURCE), server_at), server_at=server_at,
+        pico_at=np.where(own, place(HAS_SOURCE_PICO), server_pico_at), server_pico_at=server_pico_at,
+        has_pico=bool((masks & (HAS_SOURCE_PICO | HAS_SERVER_PICO)).any()),
+        pair_at=pair_at, pair=views.shorts[pair_at], guard_at=guard_at, guard=views.octets[guard_at],
+        reusable=found.reusable,
+    )

@@ -180,7 +180,10 @@ class Converter:
         return batch
 
     def _regroup(self, layout: Layout) -> None:
+        same = self._layout is not None and self._layout.codes.tobytes() == layout.codes.tobytes()
         self._layout = layout
+        if same:  # only places, statuses or timestamps came and went
+            return
         groups: dict[tuple[Wire, Kind], list[int]] = {}
         self._wrong, self._texts = [], []
         for place, (code, kind) in enumerate(zip(layout.codes.tolist(), self._kinds, strict=True)):
