@@ -95,13 +95,13 @@ def timed_out(seconds: float, stray: str = "") -> Failure:
     if stray:
         return Failure(
             quality=quality.BAD_DECODING_ERROR,
-            what=f"no matching answer within {seconds:g} s, but {stray}",
+            what=f"no matching answer within {seconds:.3g} s, but {stray}",
             todo="check whether another master uses the same gateway, or the quirks of the device",
             silent=True,
         )
     return Failure(
         quality=quality.BAD_TIMEOUT,
-        what=f"no answer within {seconds:g} s",
+        what=f"no answer within {seconds:.3g} s",
         todo="check the device and unit_id, or set a longer timeout",
         silent=True,
     )

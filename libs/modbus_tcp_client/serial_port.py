@@ -44,12 +44,12 @@ _CFLAGS = {
     Parity.ODD: termios.PARENB | termios.PARODD,
 }
 _REASONS: dict[int, tuple[str, str]] = {
-    errno.ENOENT: ("there is no such device", "plug the adapter in, or correct device; it is tried again"),
+    errno.ENOENT: ("there is no such device", "plug the adapter in, or correct device"),
     errno.ENXIO: ("the device has no hardware behind it", "correct device; the line is another /dev/tty"),
-    errno.ENODEV: ("the device has no hardware behind it", "plug the adapter in; it is tried again"),
+    errno.ENODEV: ("the device has no hardware behind it", "plug the adapter in"),
     errno.EACCES: ("no permission to open it", "add the user of the partition to the device's group, often dialout"),
     errno.EBUSY: ("it is in use by another program", "end the other program, such as a terminal or ModemManager"),
-    errno.EIO: ("the line is gone", "plug the adapter in again; it is tried again"),
+    errno.EIO: ("the line is gone", "plug the adapter in again"),
 }
 
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 NETWORK_SILENCE = 0.02
 """Seconds without a byte that part RTU frames which come through a network."""
+NETWORK_PAUSE = 0.002
+"""Seconds between an answer that came through a network and the next request, for what is glued to it to come too."""
 ADAPTER_STALL, NETWORK_STALL = 0.03, 0.3
 """Seconds for which an adapter (FTDI: 16 ms) or a network (a lost packet: 0.2 s) may hold back the rest of a frame."""
 
@@ -168,7 +170,8 @@ class LineFraming:
         known = line.device is not None or line.interframe_delay is not None
         self.silence = line.silent_interval if known else max(line.silent_interval, NETWORK_SILENCE)
         self.stall = max(self.silence, ADAPTER_STALL if line.device is not None else NETWORK_STALL)
-        self.pause = max(line.silent_interval, line.turnaround_delay)
+        self.pause = max(line.silent_interval if known else max(line.silent_interval, NETWORK_PAUSE),
+                         line.turnaround_delay)
 
     def exchange(self, first_transaction: int) -> Exchange:  # noqa: ARG002 - see Framing
         """See Framing; what units owe is remembered over connections."""

@@ -95,8 +95,7 @@ def test_a_line_that_is_not_there_says_so_and_is_opened_when_it_comes(tmp_path: 
     with Partition(shm_name, [on_line("meter", 3, path)]) as running:
         running.until_quality("meter/a", quality.BAD_COMMUNICATION_ERROR)
         assert running["meter/$last_error"].value == (
-            f"meter: connect {path}: there is no such device; plug the adapter in, or correct device; "
-            "it is tried again")
+            f"meter: connect {path}: there is no such device; plug the adapter in, or correct device")
         with Bus() as bus:
             path.symlink_to(bus.path)
             running.until_good("meter/a")
