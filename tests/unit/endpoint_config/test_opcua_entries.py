@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from endpoint_config import OpcUaServer, SecurityMode
+from endpoint_config import OpcUaServer, SecurityMode, load
 from endpoint_files import loaded, messages, node, opcua, opcua_server
 
 PAIR = "<client_certificate>c.der</client_certificate><client_private_key>c.pem</client_private_key>"
@@ -45,8 +45,16 @@ def test_newer_elements_reach_the_models(tmp_path: Path) -> None:
             timeout="1.5",
             retry_interval="9",
             trust_folder="trust",
+            waive_host_name="true",
+            waive_dates="1",
+            waive_revocation_list="true",
+            allow_unencrypted_password="true",
         ),
     )
+    assert found.waive_host_name
+    assert found.waive_dates
+    assert found.waive_revocation_list
+    assert found.allow_unencrypted_password
     assert (found.chunk, found.interval, found.timeout, found.retry_interval, found.description) == (50, 2, 1.5, 9, "d")
     assert found.trust_folder == tmp_path / "trust"
     (only,) = found.nodes
@@ -103,6 +111,45 @@ def test_deprecated_policies_are_warned_of(tmp_path: Path, policy: str) -> None:
 def test_nothing_trusted_is_warned_of(tmp_path: Path) -> None:
     result = loaded(tmp_path, opcua(opcua_server(policy="Basic256Sha256", mode="Sign", security=PAIR)))
     assert any("neither server_certificate nor trust_folder" in w.message for w in result.warnings)
+
+
+def test_what_is_not_waived_by_name_is_not_waived(tmp_path: Path) -> None:
+    found = entry(tmp_path, opcua_server(policy="Basic256Sha256", mode="Sign", security=PAIR, waive_dates="false"))
+    assert not (found.waive_dates or found.waive_host_name or found.waive_revocation_list)
+    assert not found.allow_unencrypted_password
+
+
+def test_the_folder_of_certificates_is_the_entrys_else_the_partitions_else_beside_the_file(tmp_path: Path) -> None:
+    text = opcua(opcua_server(policy="Basic256Sha256", mode="Sign", security=PAIR))
+    beside = loaded(tmp_path, text).opcua[0]
+    assert (beside.trust_folder, beside.pki) == (None, tmp_path / "pki")
+    partitions = load(tmp_path / "file.xml", pki=Path("/etc/pki")).opcua[0]
+    assert (partitions.trust_folder, partitions.pki) == (None, Path("/etc/pki"))
+    named = opcua(opcua_server(policy="Basic256Sha256", mode="Sign", security=PAIR, trust_folder="../mine"))
+    (tmp_path / "file.xml").write_text(named)
+    assert load(tmp_path / "file.xml", pki=Path("/etc/pki")).opcua[0].pki == tmp_path.parent / "mine"
+    assert OpcUaServer(alias="a", url="opc.tcp://h").pki is None
+
+
+def test_a_pair_in_the_folder_of_certificates_is_as_good_as_a_named_one(tmp_path: Path) -> None:
+    text = opcua(opcua_server(policy="Basic256Sha256", mode="Sign"))
+    assert "cpc certs make --pki" in messages(tmp_path, text)
+    for part in ("certs", "private"):
+        (tmp_path / "pki" / "own" / part).mkdir(parents=True)
+    assert messages(tmp_path, text)
+    for part in ("certs/a.der", "private/a.pem"):
+        (tmp_path / "pki" / "own" / part).write_bytes(b"x")
+    assert not loaded(tmp_path, text).faults
+
+
+def test_a_user_has_a_certificate_with_its_key_or_a_name_and_never_both(tmp_path: Path) -> None:
+    both = "<user_certificate>u.der</user_certificate><user_private_key>u.pem</user_private_key>"
+    found = entry(tmp_path, opcua_server(policy="Basic256Sha256", mode="Sign", security=PAIR + both))
+    assert (found.user_certificate, found.user_private_key) == (tmp_path / "u.der", tmp_path / "u.pem")
+    for security, word in [("<user_certificate>u.der</user_certificate>", "without user_private_key"),
+                           ("<user_private_key>u.pem</user_private_key>", "without user_certificate"),
+                           (both + "<username>u</username>", "stand both")]:
+        assert word in messages(tmp_path, opcua(opcua_server(security=security)))
 
 
 def test_a_password_in_the_text_is_warned_of_and_never_shown(tmp_path: Path) -> None:

@@ -183,7 +183,7 @@ def opcua_servers(draw: st.DrawFn) -> tuple[OpcUaServer, ...]:
                     subscribing=draw(SUBSCRIBING),
                 )
             )
-        secure = draw(st.booleans())
+        secure, by_certificate = draw(st.booleans()), draw(st.booleans())
         password = Secret(value=draw(st.text(LETTERS, min_size=1)))
         servers.append(
             OpcUaServer(
@@ -196,9 +196,15 @@ def opcua_servers(draw: st.DrawFn) -> tuple[OpcUaServer, ...]:
                 client_certificate=Path("/c/c.der") if secure else None,
                 client_private_key=Path("/c/c.pem") if secure else None,
                 server_certificate=draw(st.sampled_from([None, Path("/c/ä s.der")])),
-                username="u ser",
-                password=password,
+                username="" if by_certificate else "u ser",
+                password=None if by_certificate else password,
+                user_certificate=Path("/c/u.der") if by_certificate else None,
+                user_private_key=Path("/c/u.pem") if by_certificate else None,
                 trust_folder=draw(st.sampled_from([None, Path("/t")])),
+                waive_host_name=draw(st.booleans()),
+                waive_dates=draw(st.booleans()),
+                waive_revocation_list=draw(st.booleans()),
+                allow_unencrypted_password=draw(st.booleans()),
                 interval=draw(SECONDS),
                 chunk=draw(st.integers(1, 9999)),
                 description=draw(TEXTS),
