@@ -25,7 +25,8 @@ Mangle = Callable[[int, bytes], list[bytes | float]]
 class DeviceServer:
     """A TCP server before one line: register a of unit u holds 100u + a.
 
-    `mangle(number, frame)` as in serial_rig; b"" is an end of the connection. What is to be sent later goes to whichever connection is open then, as with a real one.
+    `mangle(number, frame)` as in serial_rig; b"" is an end of the connection. What is to be sent later goes to
+    whichever connection is open then, as with a real one.
     """
 
     mangle: Mangle | None = None
