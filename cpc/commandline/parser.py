@@ -205,6 +205,9 @@ def _simulate(commands: Commands) -> None:
     parser.add_argument("--log", metavar="FILE", type=Path, help="append every request to a file, as JSON lines")
     parser.add_argument("--write-endpoints", metavar="DIR", type=Path,
                         help="write endpoint files that name the simulated devices")
+    parser.add_argument("--lines", choices=["pty", "device"], default="pty",
+                        help="serial lines: a pseudo terminal for each, or the devices that the files name")
+    parser.add_argument("--paced", action="store_true", help="serial lines answer no faster than their rate lets them")
     parser.add_argument("--seed", metavar="N", type=int, default=0, help="decides what chance hits (default: 0)")
 
 

@@ -26,7 +26,8 @@ def run(args: Namespace) -> int:
         try:
             plant = ProtocolGatewaySimulator.of(
                 *args.file, host=args.host, port=args.port, update_interval=args.update_interval, folder=folder,
-                log_file=args.log, orders=_orders(args), seed=args.seed)
+                log_file=args.log, orders=_orders(args), seed=args.seed,
+                real_lines=args.lines == "device", paced=args.paced)
             asyncio.run(_serve(args, plant))
         except (ConfigError, OrderError) as error:
             raise CommandError(str(error)) from error

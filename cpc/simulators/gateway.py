@@ -8,13 +8,13 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from endpoint_config import ModbusServer, OpcUaServer, to_xml
+from endpoint_config.transports import Transport
 
 from cpc.simulators.address_space import quick_address_space
 from cpc.simulators.faults import KINDS, Fault, FaultList, OrderError, fault_from, scalar
@@ -68,12 +68,15 @@ class ProtocolGatewaySimulator:
         self, *, modbus: Sequence[ModbusServer] = (), opcua: Sequence[OpcUaServer] = (), host: str = "127.0.0.1",
         port: int = 0, nodesets: Sequence[Path] = (), update_interval: float = 1.0, folder: Path | None = None,
         quick: bool = False, log_file: Path | None = None, orders: Sequence[Order | str] = (), seed: int = 0,
+        real_lines: bool = False, paced: bool = False,
     ) -> None:
         """`port` is the first listener's, 0 = any free ones; `update_interval` in seconds between changes of values.
 
         `nodesets` are NodeSet2 files for a server of their own, called as the last of them. `folder` gets certificates
         and keys and should be private (default: a new one, removed at the end); `quick` lets OPC UA servers leave out
         what only a client that browses would miss; `orders` are carried out at the start; `seed` decides chance.
+        Serial lines are pseudo terminals, or with `real_lines` the devices that the files name; `paced` has them
+        answer no faster than their rate lets them.
         """
         self.modbus, self.opcua = tuple(modbus), tuple(opcua)
         self.nodesets = tuple(nodesets)
@@ -82,6 +85,7 @@ class ProtocolGatewaySimulator:
         self.host, self.port = host, port
         self.update_interval = update_interval
         self.quick = quick
+        self.real_lines, self.paced = real_lines, paced
         self.faults = FaultList(seed)
         self.log = RequestLog(log_file)
         self.entries: tuple[ModbusServer | OpcUaServer, ...] = ()
@@ -226,26 +230,29 @@ class ProtocolGatewaySimulator:
         from cpc.simulators.modbus import ModbusSimulator
 
         units = ModbusSimulator(self.modbus, host=self.host, port=port, update_interval=self.update_interval,
-                                faults=self.faults, log=self.log)
-        places = await units.start()
+                                faults=self.faults, log=self.log, folder=self._private_folder(),
+                                real_lines=self.real_lines, paced=self.paced)
+        entries = await units.start()
         self._running.append(units)
-        self.entries += tuple(
-            replace(server, ipaddr=places[server.alias][0], port=places[server.alias][1]) for server in self.modbus
-        )
-        return max(place[1] for place in places.values()) + 1 if port else 0
+        self.entries += tuple(entries[server.alias] for server in self.modbus)
+        return max(port, *(entry.port + 1 for entry in entries.values())) if port else 0
 
     async def _start_opcua(self, port: int) -> None:
         from cpc.simulators.opcua import OpcUaSimulator
 
-        if self._folder is None:
-            self._own_folder = tempfile.TemporaryDirectory(prefix="cpc-plant-")
-            self._folder = Path(self._own_folder.name)
         servers = OpcUaSimulator(self.opcua, host=self.host, port=port, update_interval=self.update_interval,
-                                 folder=self._folder, faults=self.faults, log=self.log, nodesets=self.nodesets)
+                                 folder=self._private_folder(), faults=self.faults, log=self.log,
+                                 nodesets=self.nodesets)
         self._running.append(servers)
         with quick_address_space() if self.quick and not self.nodesets else nullcontext():
             replaced = await servers.start()
         self.entries += tuple(replaced[server.alias] for server in self.opcua)
+
+    def _private_folder(self) -> Path:
+        if self._folder is None:
+            self._own_folder = tempfile.TemporaryDirectory(prefix="cpc-plant-")
+            self._folder = Path(self._own_folder.name)
+        return self._folder
 
     # -- in a thread of its own
 
@@ -317,10 +324,15 @@ def told() -> dict[str, Any]:
 def describe(entry: ModbusServer | OpcUaServer) -> dict[str, Any]:
     """Where a simulated device listens."""
     if isinstance(entry, ModbusServer):
-        host = f"[{entry.ipaddr}]" if ":" in entry.ipaddr else entry.ipaddr
-        return {"device": entry.alias, "protocol": "modbus", "url": f"modbus-tcp://{host}:{entry.port}",
+        return {"device": entry.alias, "protocol": "modbus", "url": url_of(entry),
                 "unit": entry.unit_id, "points": len(entry.points)}
     return {"device": entry.alias, "protocol": "opcua", "url": entry.url, "points": len(entry.nodes)}
+
+
+def url_of(entry: ModbusServer) -> str:
+    """Where a Modbus unit is, as `cpc poke modbus` takes it."""
+    scheme = {Transport.TCP: "modbus-tcp", Transport.RTU_OVER_TCP: "rtu+tcp"}.get(entry.transport, entry.transport)
+    return f"{scheme}://{entry.place}"
 
 
 def write_entries(entries: Sequence[ModbusServer | OpcUaServer], target: Path) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import modbus_frames
 from endpoint_config.models import ModbusServer
-from modbus_frames import Adu, ExceptionCode, ExceptionResponse, FrameError
+from modbus_frames import BROADCAST, Adu, ExceptionCode, ExceptionResponse, FrameError
 
 from cpc.simulators.faults import TAMPERING, WRITE_FUNCTIONS, FaultList
 from cpc.simulators.modbus_functions import Device, identity_of
@@ -59,8 +59,16 @@ class Bus:
             return next(iter(self.devices.items()))
         return unit, device
 
-    def answer(self, adu: Adu, client: str, request: bytes = b"", *, serial: bool = False) -> Reply:
-        """What goes out for a request; on a serial line nothing where no unit has the id, as nobody is there."""
+    def answer(self, adu: Adu, client: str, request: bytes = b"", *, serial: bool = False,
+               user: str = "") -> Reply:
+        """What goes out for a request; on a serial line nothing where no unit has the id, as nobody is there.
+
+        A broadcast there (unit 0, V1.02 clause 2.2) is carried out by every unit and answered by none.
+        """
+        if serial and adu.unit == BROADCAST:
+            for unit in self.devices:
+                self.answer(adu._replace(unit=unit), client, request, user=user)
+            return Reply(transaction=0, unit=0, pdu=b"", request=request)
         own, device = self.find(adu.unit, serial=serial)
         aliases = self.aliases.get(own, ("",)) if device is not None else ("",)
         address, count = place(adu.pdu)
@@ -86,7 +94,8 @@ class Bus:
         spoil(reply, hits, self._faults)
         writes = adu.pdu[0] in WRITE_FUNCTIONS
         self._log.note(
-            protocol="modbus", device=aliases[0], client=client, host=self.host, port=self.port, unit=adu.unit,
+            protocol="modbus", device=aliases[0], client=client, user=user, host=self.host, port=self.port,
+            unit=adu.unit,
             operation="write" if writes else "read" if adu.pdu[0] <= 4 else f"function {adu.pdu[0]}",
             function=adu.pdu[0], address=address, quantity=count, exception=exception,
             data=written.data if written else b"", values=written.values if written else (),

@@ -22,7 +22,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from cpc.simulators.faults import OrderError, scalar
+from cpc.simulators.faults import OrderError, fault_from, scalar
+from cpc.simulators.movements import parse_movement
 
 VERBS = ("fault", "clear", "faults", "set", "move", "values", "devices", "log", "help")
 _POSITIONS: Mapping[str, tuple[str, ...]] = {
@@ -103,7 +104,11 @@ def read_orders(text: str, where: Callable[[int], str]) -> list[Order]:
     for number, line in enumerate(text.splitlines(), 1):
         if line.strip() and not line.lstrip().startswith("#"):
             try:
-                found.append(parse_order(line))
+                found.append(order := parse_order(line))
+                if order.verb == "fault":
+                    fault_from(order.settings)
+                elif order.verb == "move" and order.text("as") != "auto":
+                    parse_movement(order.text("as"))
             except OrderError as error:
                 raise OrderError(f"{where(number)}: {error}") from error
     return found

@@ -68,13 +68,12 @@ def load_modbus(manager: ModbusClientManager) -> None:
 KINDS = {
     "modbus": Kind(
         ModbusClientManager, load_modbus, MODBUS, lambda devices, folder: ModbusSimulator(devices, update_interval=0.1),
-        lambda devices, places: tuple(
-            replace(d, ipaddr=places[d.alias][0], port=places[d.alias][1]) for d in devices),
+        lambda devices, entries: tuple(entries[d.alias] for d in devices),
     ),
     "opcua": Kind(
         OpcUaClientManager, lambda manager: manager.parse_clients(), OPCUA,
         lambda devices, folder: OpcUaSimulator(devices, update_interval=0.1, folder=folder),
-        lambda devices, places: tuple(places[d.alias] for d in devices),
+        lambda devices, entries: tuple(entries[d.alias] for d in devices),
     ),
 }
 

@@ -44,9 +44,9 @@ async def simulated(
     *servers: ModbusServer, **more: float
 ) -> AsyncIterator[tuple[ModbusSimulator, dict[str, tuple[str, int]]]]:
     simulator = ModbusSimulator(servers, **more)  # type: ignore[arg-type]
-    places = await simulator.start()
+    entries = await simulator.start()
     try:
-        yield simulator, places
+        yield simulator, {alias: (entry.ipaddr, entry.port) for alias, entry in entries.items()}
     finally:
         await simulator.stop()
 

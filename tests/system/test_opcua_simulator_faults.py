@@ -103,7 +103,7 @@ def test_a_slow_server_answers_late_and_a_hanging_one_not_at_all(plant: Protocol
 
 def test_a_stopped_server_is_not_there_and_comes_back_without_its_sessions(plant: ProtocolGatewaySimulator) -> None:
     with OpcUaClient.of(entry(plant)) as client:
-        plant.order("fault stop seconds=0.3")
+        plant.order("fault stop seconds=1.5")
         with pytest.raises(OpcUaError):
             client.read_value(LEVEL)
     with pytest.raises(OpcUaError):

@@ -161,7 +161,7 @@ def test_faults_end_by_number_count_and_time(plant: ProtocolGatewaySimulator, cl
     (shown,) = plant.order("faults")["faults"]
     assert shown["number"] == number + 1
     assert plant.order(f"clear {shown['number']}") == {"cleared": 1}
-    plant.order("fault exception code=4 seconds=0.2")
+    plant.order("fault exception code=4 seconds=1")
     assert client.ask(READ)[0] == 0x83
     deadline = time.monotonic() + 5
     while client.ask(READ)[0] != 3:
@@ -174,7 +174,7 @@ def test_faults_end_by_number_count_and_time(plant: ProtocolGatewaySimulator, cl
 def test_a_refusing_device_resets_its_clients_and_comes_back_on_the_same_port(
     plant: ProtocolGatewaySimulator, client: Client
 ) -> None:
-    plant.order("fault refuse device=Meter seconds=0.3")
+    plant.order("fault refuse device=Meter seconds=1")
     with pytest.raises(ConnectionResetError):
         client.send(READ)
     with pytest.raises(ConnectionRefusedError):
