@@ -39,10 +39,10 @@ def run(args: Namespace) -> int:
 def _reason(args: Namespace, error: OSError) -> str:
     """Which of the things that were to be opened could not be."""
     what = error.strerror or str(error)
-    if error.filename is not None and Path(str(error.filename)) in (args.log, args.control):
-        return f"cpc simulate: {error.filename}: {what}; a path in a folder that can be written"
-    if args.control is not None and str(args.control) in what:
-        return f"cpc simulate: {what}"
+    if error.filename is not None and Path(str(error.filename)) in (args.log, args.control, args.orders):
+        return f"cpc simulate: {error.filename}: {what}; a path that can be opened, in a folder that is there"
+    if error.errno is None and error.strerror is not None:
+        return f"cpc simulate: {what}"  # said by us, with its remedy
     return (f"cpc simulate: listen {args.host}:{args.port}: {what}; take a free --port (0 = any) on an address of "
             "this machine")
 
