@@ -12,7 +12,7 @@ from typing import NoReturn, Self, overload
 
 from acquisition import Value
 from endpoint_config.models import ModbusPoint, ModbusServer
-from modbus_frames import pdu, read_request, unpack_bits
+from modbus_frames import BROADCAST, pdu, read_request, unpack_bits
 
 from modbus_tcp_client.client_functions import Alone, Functions
 from modbus_tcp_client.errors import (
@@ -199,6 +199,8 @@ class ModbusTCPClient(Functions):
         raise self._error(failure, OPERATIONS[job.function], job.address)
 
     def _talk(self, job: Job) -> Failure | None:
+        if job.unit == BROADCAST and self.way.transport.is_line:
+            raise ValueError(f"{self.serveralias}: unit 0 is the broadcast of a line, which nobody answers; 1 to 247")
         if self._channel is None:
             self.retry_connection()
         job.patience = round(self.timeout * 1e9)

@@ -23,6 +23,8 @@ BYTES_PER_SECOND = 1_250_000
 """Of the slowest Ethernet in use, 10 Mbit/s."""
 FRAME_OVERHEAD = 78
 """Bytes around a Modbus frame on the wire: Ethernet with preamble and gap 38, IP 20, TCP 20."""
+SHOWN = 6
+"""Aliases that a message names."""
 _REQUEST_PDU = 5
 _ANSWER_HEAD = 2
 _UDP_OVERHEAD = 66
@@ -67,8 +69,9 @@ class Load:
 
     def __str__(self) -> str:
         """`needs 1.7 s of every 1 s`, and what helps."""
+        more = f" and {len(self.devices) - SHOWN} more" if len(self.devices) > SHOWN else ""
         return (
-            f"polling {', '.join(self.devices)} at {self.connection} needs {self.needed:.3g} s of every "
+            f"polling {', '.join(self.devices[:SHOWN])}{more} at {self.connection} needs {self.needed:.3g} s of every "
             f"{self.available:.3g} s ({self.requests} requests); {self._remedy}, a larger max_gap or max_registers"
         )
 

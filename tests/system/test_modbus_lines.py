@@ -107,6 +107,13 @@ def test_a_line_that_is_not_there_says_so_and_is_opened_when_it_comes(tmp_path: 
             running.until_good("meter/a")
 
 
+def test_nobody_is_asked_by_broadcast() -> None:
+    with Bus() as bus, ModbusTCPClient.at(f"rtu://{bus.path}", unit_id=0) as client:
+        with pytest.raises(ValueError, match="unit 0 is the broadcast of a line"):
+            client.fc03_read_holding_registers(0)
+        assert not bus.heard
+
+
 def test_a_line_in_use_is_not_shared(shm_name: str) -> None:
     with Bus() as bus, ModbusTCPClient.at(f"rtu://{bus.path}") as client:
         assert client.fc03_read_holding_registers(4, 2) == [1004, 1005]
