@@ -27,6 +27,9 @@ STOP_AGAIN = 0.1
 LOOK_AGAIN = 0.005
 """Seconds between looks for files that another process is about to write."""
 
+_LEARNS = {"modbus": "learn_identities", "opcua": "learn_units"}
+"""How a manager is called to ask devices before the segments are made."""
+
 _log = logging.getLogger("service")
 
 
@@ -280,19 +283,20 @@ def refuse_the_impossible(settings: Settings, manager: Any) -> None:
         raise Refused("\n".join(lines))
 
 
-def learn_units(settings: Settings, manager: Any) -> None:
-    """Have what the devices themselves know of their points in the schema, where the protocol can ask for it.
+def learn(settings: Settings, manager: Any) -> None:
+    """Have what the devices know of themselves and their points in the schema, where the protocol can ask for it.
 
     What the segment of an earlier life tells is not asked again: the same layout is taken over after a crash.
     """
     from process_image import ImageError, attach
 
-    if settings.kind != "opcua":
+    ask = getattr(manager, _LEARNS.get(settings.kind, ""), None)
+    if ask is None or (settings.kind == "modbus" and not any(server.identify for server in manager.servers)):
         return
     known: Sequence[Point] = ()
     with suppress(ImageError), attach(settings.segments[0]) as image:
         known = image.points
-    manager.learn_units(known)
+    ask(known)
 
 
 def take_segments(settings: Settings, points: Sequence[Point], stack: ExitStack) -> list[Writer]:
@@ -364,7 +368,7 @@ def serve(settings: Settings, stop: Stop, on_ready: Callable[[], None] = lambda:
     manager = load_manager(settings)
     if not settings.force:
         refuse_the_impossible(settings, manager)
-    learn_units(settings, manager)
+    learn(settings, manager)
     points = list(manager.points)
     with ExitStack() as stack:
         _log_packets(settings, manager, stack)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import resource
 import time
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,15 @@ from process_image import Point, Writer
 from modbus_tcp_client.client import ModbusTCPClient
 from modbus_tcp_client.commands import Ordered, not_polling
 from modbus_tcp_client.engine import Engine
+from modbus_tcp_client.identities import Identities, ask_all, remembered
 from modbus_tcp_client.packets import NO_PACKETS, Listener, Packets
 from modbus_tcp_client.plan import PlanError, plan
 from modbus_tcp_client.points import image_points
 from modbus_tcp_client.write_rules import writable_point
 
 StrPath = str | Path
+IDENTITY_SECONDS = 1.0
+"""How long devices are asked what they are before the segments are made."""
 SPARE_DESCRIPTORS = 256
 """File descriptors left for everything that is no connection."""
 
@@ -63,6 +67,7 @@ class ModbusClientManager:
         self._engine: Engine | None = None
         self._stopped = False
         self._packets = NO_PACKETS
+        self._identities: Identities = {}
 
     @classmethod
     def from_servers(cls, servers: Sequence[ModbusServer], *, interval: float = 1.0) -> ModbusClientManager:
@@ -89,9 +94,22 @@ class ModbusClientManager:
             points += image_points(server, self._label)
             points += system_points(server.alias)
             if server.identify:
-                points.append(identity_point(server.alias))
+                said = self._identities.get(server.alias, ())
+                points.append(replace(identity_point(server.alias), extra=said))
         points += service_points()
         self._points = tuple(points)
+
+    def learn_identities(self, known: Iterable[Point] = (), seconds: float = IDENTITY_SECONDS) -> None:
+        """Ask the devices with `identify` what they are, before the segments are made; it stands in the schema then.
+
+        `known` are the points of the segment of an earlier life, if there is one: who is named there is not asked.
+        Takes `seconds` at most; a device that is down is asked at a later start.
+        """
+        wanted = [server for server in self.servers if server.identify]
+        earlier = remembered(known)
+        asked = ask_all([server for server in wanted if server.alias not in earlier], seconds)
+        self._identities = {**earlier, **asked}
+        self._take(self.servers)
 
     @property
     def points(self) -> Sequence[Point]:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import peers
 import pytest
+from endpoint_config import to_xml
 from endpoint_config.models import Datatype
 from modbus_proxy import Proxy, libmodbus_device, pymodbus_device
-from modbus_rig import LyingDevice, Partition, device, holding
+from modbus_rig import LyingDevice, Partition, black_hole, device, holding
 from modbus_tcp_client import ModbusTCPClient, Packet
 from modbus_tcp_client.scan import Pace
+from process_image import attach
 
 from cpc.cli import main
 
@@ -233,20 +237,14 @@ def test_the_client_tells_its_frames_too() -> None:
     assert [packet.meaning for packet in seen] == ["read holding registers 5", "read holding registers 5: 22"]
 
 
-def test_run_logs_packets(tmp_path: Any, shm_prefix: str) -> None:
-    from endpoint_config import to_xml
-
+def test_run_logs_packets(tmp_path: Path, shm_prefix: str) -> None:
     file = tmp_path / "one.xml"
     with LyingDevice() as plc, LyingDevice() as other:
         file.write_bytes(to_xml([device("Pump 1", plc.port, [holding("a", 7, datatype=Datatype.INT16)]),
                                  device("other", other.port)]))
-        command = ["cpc", "run", "--modbus", file, "--namespace", shm_prefix, "--duration", "3",
+        command = [Path(sys.executable).parent / "cpc", "run", "--modbus", file, "--namespace", shm_prefix,
                    "--log-packets", "interpreted", "--device", "Pump 1"]
-        import sys
-        from pathlib import Path
-
-        command[0] = str(Path(sys.executable).parent / "cpc")
-        with peers.Peer([str(word) for word in command]) as run:
+        with peers.Peer(command) as run:
             run.wait_for(r"^[\d-]+T[\d:.]+Z  Pump 1  <  read holding registers 7: 1007$")
             run.wait_for(r"^[\d-]+T[\d:.]+Z  Pump 1  >  read holding registers 7$")
             assert "other  " not in run.output
@@ -330,3 +328,34 @@ def test_a_device_that_does_not_bear_the_question_is_not_asked_again(how: str, s
         assert sum(pdu[0] in (17, 43) for pdu in way.requests) == 1
         if how == "silence":
             assert "device identification" not in str(running["plc/$last_error"].value)
+
+
+def test_what_is_known_at_the_start_stands_in_the_schema_and_is_not_asked_again(shm_name: str) -> None:
+    with libmodbus_device() as plc, Proxy(plc.port) as way, black_hole() as hole:
+        servers = [device("plc", way.port, identify=True, timeout=2.0), device("away", hole, identify=True),
+                   device("unasked", plc.port)]
+        running = Partition(shm_name, servers)
+        running.manager.learn_identities(seconds=2.0)
+        with running:
+            points = running.image.points
+            said = {point.device: dict(point.extra) for point in points if point.name == "$identity"}
+            assert set(said) == {"plc", "away"}
+            assert said["plc"]["server_id"].startswith("LMB")
+            assert said["away"] == {}
+        asked = len(way.requests)
+        again = Partition(shm_name, servers)
+        again.manager.learn_identities(points, seconds=0.2)
+        assert [point.extra for point in again.manager.points] == [point.extra for point in running.manager.points]
+        assert len(way.requests) == asked
+
+
+def test_run_shows_what_the_devices_are(tmp_path: Path, shm_prefix: str) -> None:
+    file = tmp_path / "one.xml"
+    with libmodbus_device() as plc:
+        file.write_bytes(to_xml([device("Pump", plc.port, identify=True, timeout=2.0)]))
+        command = [Path(sys.executable).parent / "cpc", "run", "--modbus", file, "--namespace", shm_prefix]
+        with peers.Peer(command, ready="running service=modbus"), \
+                attach(f"{shm_prefix}_modbus_shm", timeout=9.0) as image:
+            peers.wait_until(lambda: image.snapshot()["Pump/$identity"].quality == 0, what="$identity")
+            sample = image.snapshot()["Pump/$identity"]
+            assert dict(sample.point.extra)["server_id"] == sample.value
