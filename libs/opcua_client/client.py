@@ -58,7 +58,9 @@ class OpcUaClient:
         security_mode: str | SecurityMode = SecurityMode.NONE, server_certificate: str | Path | None = None,
         client_certificate: str | Path | None = None, client_private_key: str | Path | None = None,
         trust_folder: str | Path | None = None, username: str = "", password: str = "", timeout: float = 4.0,
-        alias: str = "",
+        alias: str = "", user_certificate: str | Path | None = None, user_private_key: str | Path | None = None,
+        waive_host_name: bool = False, waive_dates: bool = False, waive_revocation_list: bool = False,
+        allow_unencrypted_password: bool = False,
     ) -> None:
         """The arguments are those of a `server` element in an endpoint file; `timeout` (s) is for each request."""
         self._server = OpcUaServer(
@@ -67,6 +69,9 @@ class OpcUaClient:
             server_certificate=_path(server_certificate), client_certificate=_path(client_certificate),
             client_private_key=_path(client_private_key), trust_folder=_path(trust_folder), username=username,
             password=Secret(value=password) if password else None, timeout=timeout,
+            user_certificate=_path(user_certificate), user_private_key=_path(user_private_key),
+            waive_host_name=waive_host_name, waive_dates=waive_dates, waive_revocation_list=waive_revocation_list,
+            allow_unencrypted_password=allow_unencrypted_password,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None

@@ -241,10 +241,10 @@ def test_a_server_is_trusted_or_refused_as_the_standard_says_and_the_reason_help
 
 @contextmanager
 def asyncua_server(made: Made, folder: Path, *, policy: str = "Basic256Sha256_SignAndEncrypt",
-                   plain: bool = False) -> Iterator[int]:
+                   edit: Callable[[Any], None] = lambda offer: None) -> Iterator[int]:
     """A real server (asyncua) in a thread, for what open62541 would not start with; gives its port.
 
-    `plain` has it ask for readable passwords.
+    `edit` changes each EndpointDescription that it offers.
     """
     loop, ready = asyncio.new_event_loop(), threading.Event()
     port, ended = peers.free_port(), asyncio.Event()
@@ -260,8 +260,8 @@ def asyncua_server(made: Made, folder: Path, *, policy: str = "Basic256Sha256_Si
         await server.load_certificate(certificate)
         await server.load_private_key(private.with_suffix(".pem"))
         async with server:
-            for token in [t for e in server.iserver.endpoints for t in e.UserIdentityTokens if plain]:
-                token.SecurityPolicyUri = POLICY_URI + "None"
+            for offer in server.iserver.endpoints:
+                edit(offer)
             ready.set()
             await ended.wait()
 
@@ -371,7 +371,12 @@ def test_a_password_over_a_channel_that_is_only_signed_is_refused_unless_the_ent
 ) -> None:
     shown = make("PLC")
     Pki(tmp_path / "pki").put("trusted/certs", shown)
-    with asyncua_server(shown, tmp_path, policy="Basic256Sha256_Sign", plain=True) as port:
+
+    def readable(offer: Any) -> None:
+        for token in offer.UserIdentityTokens:
+            token.SecurityPolicyUri = POLICY_URI + "None"
+
+    with asyncua_server(shown, tmp_path, policy="Basic256Sha256_Sign", edit=readable) as port:
         signed = entry(port, client, tmp_path, security_mode=SecurityMode.SIGN, username="operator",
                        password=Secret(value="geheim"))
         error = attempt(signed)
@@ -461,3 +466,55 @@ def test_a_new_pair_of_our_own_is_taken_at_the_next_connection_without_a_restart
             running.wait_quality("S/D1", "Good")
             running.wait(lambda: running["S/$certificate_days"].value > 360)
     assert [path.suffix for path in sorted((folder / "own" / "old").iterdir())] == [".crt", ".key"]
+
+
+@pytest.mark.parametrize("blob", [
+    b"garbage" * 200, b"\x30\x83\x9f\xff\xfb" + bytes(10 << 20), make("Flood").der * 5_000,
+], ids=["garbage", "ten megabytes", "chain of thousands"])
+def test_a_server_with_a_hostile_certificate_harms_neither_the_service_nor_its_neighbour(
+    client: Path, tmp_path: Path, shm_name: str, blob: bytes
+) -> None:
+    def lie(offer: Any) -> None:
+        offer.ServerCertificate = blob
+
+    Pki(tmp_path / "pki").put("trusted/certs")
+    neighbour = peers.free_port()
+    with asyncua_server(make("PLC"), tmp_path, edit=lie) as port, plant.open62541(neighbour, "doubles=1"):
+        hostile = entry(port, client, tmp_path, retry_interval=0.3)
+        honest = plant.entry(neighbour, plant.doubles(1), alias="N")
+        with plant.Running(shm_name, hostile, honest) as running:
+            running.wait_quality("S/D1", "BadCertificateInvalid")
+            running.wait_quality("N/D1", "Good")
+            assert "none that can be read" in running.last_error()
+    assert Pki(tmp_path / "pki").rejected() == []
+
+
+def test_a_chain_that_a_server_sends_is_followed_to_a_root_that_is_trusted(client: Path, tmp_path: Path) -> None:
+    """node-opcua sends its intermediate CA along, and takes users with certificates."""
+    node = peers.require_node("node-opcua-server")
+    leaf, folder, port = make("PLC", middle()), Pki(tmp_path / "pki"), peers.free_port()
+    leaf.save(tmp_path, "shown")
+    (tmp_path / "chain.pem").write_bytes(leaf.pem + middle().pem)
+    make("Operator", uri="urn:operator").save(tmp_path, "user")
+    user = {"user_certificate": tmp_path / "user.der", "user_private_key": tmp_path / "user.pem"}
+    folder.put("trusted/certs")
+    command = [node, peers.NODE / "opcua_chain_server.js", str(port), str(tmp_path / "node"), tmp_path / "chain.pem",
+               tmp_path / "shown.pem", pki.URI]
+    with peers.Peer(command, ready=r"^listening", timeout=60):
+        server = entry(port, client, tmp_path, timeout=5.0)
+        error = attempt(server)
+        assert error is not None
+        assert quality_name(error.quality) == "BadCertificateChainIncomplete"
+        assert "Plant root" in str(error), "the intermediate was sent along, its issuer is missing"
+        folder.put("trusted/certs", root()).put("trusted/crl", crl(root()))
+        error = attempt(server)
+        assert error is not None
+        assert quality_name(error.quality) == "BadCertificateRevocationUnknown"
+        folder.put("issuers/crl", crl(middle()))
+        assert attempt(server) is None
+        assert attempt(replace(server, **user)) is None
+        assert attempt(replace(server, security_policy=plant.POLICIES[2], **user)) is None
+        folder.put("issuers/crl", crl(middle(), leaf))
+        error = attempt(server)
+        assert error is not None
+        assert quality_name(error.quality) == "BadCertificateRevoked"
