@@ -256,7 +256,7 @@ class Link:
         """Answers that came too late are no values, but their units live."""
         late, exchange.late_jobs = exchange.late_jobs, []
         for job in late:
-            if self.way.is_local or job.deadline - job.sent < job.owner.unit.timeout:
+            if job.deadline - job.sent - self._line_time(job) < job.owner.unit.timeout:
                 job.owner.unit.restore(now)
 
     # ------------------------------------------------------------ sending
@@ -302,13 +302,17 @@ class Link:
         short = self.shared and job.owner.unit.silent and not isinstance(job.owner, Command)
         job.deadline = now + (self.short_patience(job) if short else job.patience)
         if self._silence:
-            job.deadline += round(self.way.framing.line_time(job) * 1e9)
+            job.deadline += self._line_time(job)
         if not self._armed or job.deadline < self._armed:
             self._arm(job.deadline)
         frame = self.exchange.open(job)
         if self.tap is not None:
             self.tap.sent(frame, job.unit, job.pdu)
         return frame
+
+    def _line_time(self, job: Job) -> int:
+        """Nanoseconds that request and answer take on a line; the unit's own time begins behind them."""
+        return round(self.way.framing.line_time(job) * 1e9)
 
     def _send(self, data: bytes | bytearray, now: int) -> None:
         """Frames are small and few are under way: a socket that can't take one whole is as good as dead."""

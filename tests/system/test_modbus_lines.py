@@ -208,3 +208,19 @@ def test_another_master_on_the_line_is_not_listened_to(shm_name: str) -> None:
             time.sleep(0.01)
             assert running["plc/r9"].value == 1009
         running.until_good("plc/r9")
+
+
+def test_a_unit_that_is_always_late_does_not_hold_the_others_up(shm_name: str) -> None:
+    """Its answers come, but after its timeout: it is bad and demoted, and its neighbour polled as if alone."""
+    bus = Bus(baudrate=115200, mangle=lambda heard, frame: [0.13, frame] if heard.unit == 2 else [frame])
+    with bus:
+        units = [on_line(f"u{u}", u, bus.path, interval=0.0, timeout=0.1) for u in (1, 2)]
+        with Partition(shm_name, units) as running:
+            running.until_good("u1/a")
+            running.until_quality("u2/a", quality.BAD_NO_COMMUNICATION)
+            begin = len(bus.heard)
+            running.until(lambda _: len(bus.heard) > begin + 100)
+            asked = [heard.unit for heard in bus.heard[begin:]]
+            assert asked.count(2) < 15
+            assert all(sample.quality or sample.value == 2000 + a for a, sample in enumerate(
+                [running["u2/a"], running["u2/b"]]))
