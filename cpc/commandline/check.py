@@ -6,13 +6,16 @@ from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from endpoint_config import EndpointFile, Fault, Partition, Service, check_rules, check_together, load
 
 from cpc.commandline import certs_expiry, plans
 from cpc.commandline.errors import Exit
 from cpc.commandline.output import complain, plural, print_json
+
+if TYPE_CHECKING:
+    from cpc.commandline.online_opcua import Seen
 
 DEFAULT_INTERVAL = 1.0
 """Seconds between polls where neither an endpoint file nor a partition file gives any."""
@@ -28,6 +31,8 @@ class _Report:
     faults: list[Fault] = field(default_factory=list)
     warnings: list[Fault] = field(default_factory=list)
     requests: list[plans.Planned] = field(default_factory=list)
+    seen: list[Seen] = field(default_factory=list)
+    """What servers say of the nodes, where they were asked."""
     memory: int | None = None
     """Bytes of the segments; None where not asked for, or not known for faults."""
 
@@ -122,7 +127,8 @@ def _ask_devices(reports: Sequence[_Report]) -> None:
     from cpc.commandline import online
 
     for report in reports:
-        report.faults += online.faults(report.file)
+        report.seen, faults = online.look(report.file)
+        report.faults += faults
 
 
 def _take_warnings_as_faults(reports: Sequence[_Report]) -> None:
@@ -169,6 +175,8 @@ def _as_json(report: _Report, *, plan: bool) -> dict[str, Any]:
         "faults": [{"line": f.line, "message": f.message} for f in report.faults],
         "warnings": [{"line": f.line, "message": f.message} for f in report.warnings],
     }
+    if report.seen:
+        made["nodes"] = [one.as_json() for one in report.seen]
     if plan:
         made["memory"] = report.memory
         made["plan"] = [request.as_json() for request in report.requests]
@@ -188,6 +196,8 @@ def _print(report: _Report, *, plan: bool) -> None:
     if report.warnings:
         verdict += f", {plural(len(report.warnings), 'warning')}"
     print(f"{report.file.file}: {', '.join(parts)}: {verdict}")
+    for one in report.seen:
+        print(f"  {one}")
     if plan:
         for request in report.requests:
             print(f"  {request}")

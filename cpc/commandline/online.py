@@ -4,20 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from endpoint_config import EndpointFile, Fault, ModbusPoint, ModbusServer, OpcUaServer
+from endpoint_config import EndpointFile, Fault, ModbusPoint, ModbusServer
+
+from cpc.commandline import online_opcua
+from cpc.commandline.online_opcua import Seen
 
 _READ = {1: "fc01_read_coil_status", 2: "fc02_read_discrete_inputs", 3: "fc03_read_holding_registers",
          4: "fc04_read_input_registers"}
 
 
-def faults(file: EndpointFile) -> list[Fault]:
-    """What is wrong with the devices of one file; each fault names the line of the device or the point."""
+def look(file: EndpointFile) -> tuple[list[Seen], list[Fault]]:
+    """What servers say of the nodes of one file, and what is wrong; each fault names the line of device or point."""
+    seen: list[Seen] = []
     found: list[Fault] = []
     for server in file.modbus:
         found += _modbus(server)
     for opcua in file.opcua:
-        found += _opcua(opcua)
-    return found
+        nodes, wrong = online_opcua.look(opcua)
+        seen += nodes
+        found += wrong
+    return seen, found
 
 
 def _modbus(server: ModbusServer) -> Iterator[Fault]:
@@ -44,23 +50,3 @@ def _modbus(server: ModbusServer) -> Iterator[Fault]:
 
 def _read(client: object, point: ModbusPoint) -> None:
     getattr(client, _READ[point.read_function])(point.name)
-
-
-def _opcua(server: OpcUaServer) -> Iterator[Fault]:
-    """A server that can't be reached is one fault; a node with a bad status is one each."""
-    from opcua_client import OpcUaClient, OpcUaError
-    from process_image.quality import is_bad
-
-    client = OpcUaClient.of(server)
-    try:
-        client.connect()
-        for node in server.nodes:
-            reading = client.read_value(node)
-            if is_bad(reading.quality):
-                yield Fault(file=server.file, line=node.line,
-                            message=f"{server.alias}: read {node.node_id}: {reading.quality_name}; "
-                                    "compare the node with the server's address space")
-    except OpcUaError as error:
-        yield Fault(file=server.file, line=server.line, message=f"{server.alias}: {error}")
-    finally:
-        client.disconnect()

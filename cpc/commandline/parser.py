@@ -34,7 +34,7 @@ def build() -> argparse.ArgumentParser:
     parser.add_argument("--debug", action="store_true", default=False, help="show a traceback where cpc itself fails")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", parser_class=_Parser)
     for add in (_check, _run, _read, _segments, _watch, _simulate, _order, _init, _import, _export, _health, _mqtt,
-                _demo, _certs, _dnp3, _poke, _scan, _write, _command_gate, _audit, _bench, _completion):
+                _demo, _certs, _dnp3, _poke, _scan, _browse, _write, _command_gate, _audit, _bench, _completion):
         add(commands)
     return parser
 
@@ -401,6 +401,46 @@ def _scan(commands: Commands) -> None:
                         help="requests a second at most (default: 20)")
     modbus.add_argument("--quick", action="store_true", help="do not ask those that answer what they are")
     _json(modbus)
+
+
+def _browse(commands: Commands) -> None:
+    parser = _command(commands, "browse", "show what an OPC UA server offers, or write an endpoint file of it",
+                      epilog="without --policy the strongest that the server offers is taken; `cpc certs make` makes "
+                             "the certificate that it needs, and `cpc certs trust` has the server's trusted")
+    parser.add_argument("url", metavar="URL", help="opc.tcp://HOST:PORT/PATH")
+    parser.add_argument("--depth", metavar="N", type=_levels, help="levels below the node to show (default: all)")
+    parser.add_argument("--filter", metavar="TEXT", default="", help="only nodes with it in name or NodeId")
+    parser.add_argument("--node", metavar="NODEID", action="append",
+                        help="begin here and not at Objects (may be given again)")
+    parser.add_argument("--endpoints", action="store_true", help="show the endpoints alone, without a session")
+    parser.add_argument("--endpoints-xml", metavar="NODEID", nargs="+",
+                        help="print an endpoint file with the variables at and below these nodes")
+    parser.add_argument("--all", action="store_true", help="with it: variables without a Good value too")
+    parser.add_argument("--alias", default="Server", help="with it: name of the device (default: Server)")
+    parser.add_argument("-o", "--output", metavar="FILE.xml", type=Path,
+                        help="with it: file to write, over one that is there (default: print it)")
+    security = parser.add_argument_group("security")
+    security.add_argument("--policy", choices=["None", "Basic256Sha256", "Aes128Sha256RsaOaep", "Aes256Sha256RsaPss"])
+    security.add_argument("--mode", choices=["None", "Sign", "SignAndEncrypt"],
+                          help="default: SignAndEncrypt, for policy None: None")
+    security.add_argument("--pki", metavar="DIR", type=Path, default=Path("pki"),
+                          help="folder of certificates: whom we trust and who we are (default: pki)")
+    for flag, text in (("--server-certificate", "the only certificate that is trusted"),
+                       ("--client-certificate", "our own, where it is not in --pki"),
+                       ("--client-private-key", "its key")):
+        security.add_argument(flag, metavar="FILE", type=Path, help=text)
+    security.add_argument("--client-app-uri", metavar="URI", help="default: the one in our certificate")
+    security.add_argument("--user", metavar="NAME", help="user who logs in (default: anonymous)")
+    security.add_argument("--password-file", metavar="FILE", type=Path, help="file whose first line is the password")
+    parser.add_argument("--timeout", metavar="S", type=_positive, default=10.0,
+                        help="seconds for each request (default: 10)")
+    _json(parser)
+
+
+def _levels(text: str) -> int:
+    if text.isdecimal() and int(text) <= 1000:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of levels; 0 to 1000 is allowed")
 
 
 def _bench(commands: Commands) -> None:

@@ -95,6 +95,16 @@ async def greet(server: OpcUaServer, connect_timeout: float, patience: float) ->
         channel.abort()
 
 
+async def discover(server: OpcUaServer, timeout: float) -> list[Endpoint]:
+    """What a server offers, over an open channel without a session (Part 4, clause 5.4.4); nothing of it is trusted."""
+    channel = Channel(address(server.url)[2], connect_timeout=timeout, patience=timeout)
+    try:
+        await channel.open(NONE, 1)
+        return await channel.endpoints()
+    finally:
+        await channel.close(CLOSE_SECONDS)
+
+
 def _identity(server: OpcUaServer) -> Identity:
     """The pair that the entry names, else the one in its folder of certificates."""
     if server.client_certificate is not None and server.client_private_key is not None:
