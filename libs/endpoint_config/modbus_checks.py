@@ -11,10 +11,10 @@ from .models import Fault, ModbusPoint, ModbusServer, ReadFunction
 
 def same_units(servers: Iterable[ModbusServer], *, across_files: bool = False) -> list[Fault]:
     """A warning for each device that is the same unit as an earlier one, of another file only where asked so."""
-    first: dict[tuple[str, str, int], ModbusServer] = {}
+    first: dict[tuple[object, ...], ModbusServer] = {}
     found: list[Fault] = []
     for server in servers:
-        key = (*server.connection, server.unit_id)
+        key = (*server.connection[:2], server.unit_id)
         other = first.setdefault(key, server)
         if other is server or (across_files and other.file == server.file):
             continue

@@ -173,7 +173,7 @@ def line_conflicts(servers: Iterable[ModbusServer], *, across_files: bool = Fals
     first: dict[str, ModbusServer] = {}
     found: list[Fault] = []
     for server in servers:
-        if not server.transport.is_local:
+        if not server.transport.is_line:
             continue
         other = first.setdefault(server.place, server)
         if (other.transport, other.serial) == (server.transport, server.serial):

@@ -190,9 +190,9 @@ class ModbusServer:
         return f"[{self.ipaddr}]:{self.port}" if ":" in self.ipaddr else f"{self.ipaddr}:{self.port}"
 
     @property
-    def connection(self) -> tuple[Transport, str]:
-        """Equal for units that share one connection or one line."""
-        return self.transport, self.place.casefold() if self.ipaddr else self.place
+    def connection(self) -> tuple[Transport, str, TlsSettings | None]:
+        """Equal for units that share one connection or one line: what one may, by its certificate, another may not."""
+        return self.transport, self.place.casefold() if self.ipaddr else self.place, self.tls
 
 
 class SecurityMode(StrEnum):

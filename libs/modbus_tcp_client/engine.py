@@ -11,7 +11,7 @@ import select
 import threading
 import time
 import weakref
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -105,7 +105,7 @@ class Engine:
         return polls
 
     def _make_links(self) -> tuple[Link, ...]:
-        groups: dict[tuple[str, str], list[Unit]] = {}
+        groups: dict[Hashable, list[Unit]] = {}
         for unit in self.units:
             groups.setdefault(unit.server.connection, []).append(unit)
         links = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 from endpoint_config.models import ModbusPoint, ModbusServer
@@ -96,7 +96,7 @@ def feasibility(
     `default_interval` is for points and servers that name none. It is a lower bound: over FULL_SHARE the intervals
     can't be kept; below it a slow device may still miss them. Points that no request can read are left out.
     """
-    connections: dict[tuple[str, str], list[ModbusServer]] = {}
+    connections: dict[Hashable, list[ModbusServer]] = {}
     for server in servers:
         connections.setdefault(server.connection, []).append(server)
     return [

@@ -221,6 +221,18 @@ def pymodbus_server(party: Party, trusts: Path) -> Iterator[int]:
         loop.close()
 
 
+def test_nobody_travels_on_the_certificate_of_another(
+    authority: Authority, plc: Party, engineer: Party, shm_name: str
+) -> None:
+    """Two entries for one server: the one without a certificate does not get in by the other's connection."""
+    with TlsDevice(plc, trusts=authority.certificate) as server:
+        guest = replace(secured(server.port, authority, None), alias="guest", unit_id=2)
+        with Partition(shm_name, [secured(server.port, authority, engineer), guest]) as running:
+            running.until_good("plc/a")
+            running.until_quality("guest/a", quality.BAD_COMMUNICATION_ERROR)
+            assert running["plc/a"].quality == 0
+
+
 def test_pymodbus_tls_server_is_polled(authority: Authority, plc: Party, engineer: Party, shm_name: str) -> None:
     with pymodbus_server(plc, authority.certificate) as port:
         with Partition(shm_name, [secured(port, authority, engineer)]) as running:

@@ -89,6 +89,8 @@ def test_the_silence_between_frames_follows_rate_and_character(
     (server(transport="tls", ca_certificate="c", server_name="a b"), "server_name 'a b' is no name"),
     (line() + line(alias="B", unit_id=2, baudrate=9600), "baudrate 9600 and 19200"),
     (line() + line(alias="B", unit_id=2, transport="ascii"), "transport ascii and rtu"),
+    (server(transport="rtu-over-tcp", baudrate=9600) + server(transport="rtu-over-tcp", alias="B", unit_id=2),
+     "baudrate 0 and 9600"),
     ("<server><ipaddr>192.0.2.1</ipaddr><serveralias>A</serveralias><endpoints>" + endpoint()
      + "</endpoints></server>", "port is missing in server with transport tcp; usually 502"),
 ])
