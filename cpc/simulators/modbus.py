@@ -52,7 +52,7 @@ class ModbusSimulator:
         entries: dict[str, ModbusServer] = {}
         groups: dict[tuple[str, str], list[ModbusServer]] = {}
         for server in self._servers:
-            groups.setdefault(server.connection, []).append(server)
+            groups.setdefault(server.connection[:2], []).append(server)
         port = self._port
         try:
             for members in groups.values():
