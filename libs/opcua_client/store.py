@@ -15,12 +15,14 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 
 from opcua_client.errors import Misconfigured
-from opcua_client.facts import UNREADABLE, Facts, facts_of, read_facts, shown, split_chain
+from opcua_client.facts import UNREADABLE, Facts, read_facts, shown, split_chain
 from opcua_client.qualities import BAD_CERTIFICATE_UNTRUSTED
 
 CERTIFICATE_SUFFIXES = frozenset([".der", ".pem", ".crt", ".cer"])
@@ -167,8 +169,12 @@ def parse_certificates(data: bytes) -> list[Facts]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # see facts.py
             found = x509.load_pem_x509_certificates(data)
-        return [facts_of(certificate) for certificate in found]
-    return [read_facts(part) for part in split_chain(data)]
+        return [_known(certificate.public_bytes(serialization.Encoding.DER)) for certificate in found]
+    return [_known(part) for part in split_chain(data)]
+
+
+_known = lru_cache(maxsize=2 * MOST_FILES)(read_facts)
+"""Files are read again at each connect; what is in them is looked into once. Not for what strangers offer."""
 
 
 def parse_crl(data: bytes) -> x509.CertificateRevocationList:

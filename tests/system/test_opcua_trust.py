@@ -469,13 +469,13 @@ def test_a_new_pair_of_our_own_is_taken_at_the_next_connection_without_a_restart
 
 
 @pytest.mark.parametrize("blob", [
-    b"garbage" * 200, b"\x30\x83\x9f\xff\xfb" + bytes(10 << 20), make("Flood").der * 5_000,
+    lambda: b"garbage" * 200, lambda: b"\x30\x83\x9f\xff\xfb" + bytes(10 << 20), lambda: make("Flood").der * 5_000,
 ], ids=["garbage", "ten megabytes", "chain of thousands"])
 def test_a_server_with_a_hostile_certificate_harms_neither_the_service_nor_its_neighbour(
-    client: Path, tmp_path: Path, shm_name: str, blob: bytes
+    client: Path, tmp_path: Path, shm_name: str, blob: Callable[[], bytes]
 ) -> None:
     def lie(offer: Any) -> None:
-        offer.ServerCertificate = blob
+        offer.ServerCertificate = blob()
 
     Pki(tmp_path / "pki").put("trusted/certs")
     neighbour = peers.free_port()
