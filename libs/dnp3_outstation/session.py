@@ -32,6 +32,8 @@ FIN: Final = 0x40
 CON: Final = 0x20
 UNS: Final = 0x10
 MUST_CONFIRM: Final = 0xFFFE
+_BITS: Final = {bit.name: bit.value for bit in IIN}
+"""As plain numbers: with each fragment all of them are looked at, and operators of flags take microseconds each."""
 
 
 class State(Enum):
@@ -259,7 +261,7 @@ class Session:
             self._idle(now)
 
     def _head(self, control: int, function: Function, errors: IIN) -> bytes:
-        return bytes([control, function]) + int(self.indications() | errors).to_bytes(2, "little")
+        return bytes([control, function]) + (self.indications().value | errors.value).to_bytes(2, "little")
 
     def _tell_broadcast(self) -> None:
         """IIN1.0 stands in one response; where a confirmation is required, until it comes."""
@@ -274,17 +276,13 @@ class Session:
     def indications(self) -> IIN:
         """The internal indications as they are now, without errors of a request."""
         outstation, unsent = self.outstation, self.buffer.unsent
-        parts = (
-            (bool(self._broadcast), IIN.BROADCAST), (unsent[1] > 0, IIN.CLASS_1_EVENTS),
-            (unsent[2] > 0, IIN.CLASS_2_EVENTS), (unsent[3] > 0, IIN.CLASS_3_EVENTS),
-            (self.executor.time.need_time, IIN.NEED_TIME), (outstation.local_control, IIN.LOCAL_CONTROL),
-            (outstation.device_trouble, IIN.DEVICE_TROUBLE), (self.restart_bit, IIN.DEVICE_RESTART),
-            (self.buffer.overflow, IIN.EVENT_BUFFER_OVERFLOW), (outstation.config_corrupt, IIN.CONFIG_CORRUPT))
-        result = IIN.NONE
-        for on, bit in parts:
-            if on:
-                result |= bit
-        return result
+        return IIN(
+            (self._broadcast > 0) * _BITS["BROADCAST"] | (unsent[1] > 0) * _BITS["CLASS_1_EVENTS"]
+            | (unsent[2] > 0) * _BITS["CLASS_2_EVENTS"] | (unsent[3] > 0) * _BITS["CLASS_3_EVENTS"]
+            | self.executor.time.need_time * _BITS["NEED_TIME"] | outstation.local_control * _BITS["LOCAL_CONTROL"]
+            | outstation.device_trouble * _BITS["DEVICE_TROUBLE"] | self.restart_bit * _BITS["DEVICE_RESTART"]
+            | self.buffer.overflow * _BITS["EVENT_BUFFER_OVERFLOW"]
+            | outstation.config_corrupt * _BITS["CONFIG_CORRUPT"])
 
     # --- confirmations ----------------------------------------------------------------------------------------
 
