@@ -41,8 +41,10 @@ class Broker:
 
 
 @contextmanager
-def subscriber(port: int, *filters: str, qos: int = 2, more: Sequence[str] = ()) -> Iterator[Subscriber]:
-    """mosquitto_sub, subscribed when this gives it."""
+def subscriber(
+    port: int, *filters: str, qos: int = 2, more: Sequence[str] = (), ready: bool = True,
+) -> Iterator[Subscriber]:
+    """mosquitto_sub, subscribed when this gives it (unless `ready` is waived)."""
     topics = [word for filter_ in (*filters, "cpc-test-ready") for word in ("-t", filter_)]
     form = ["-F", "%t\t%q\t%r\t%p"]
     command = [require_program("mosquitto_sub"), "-p", str(port), "-q", str(qos), *form, *topics, *more]
@@ -50,7 +52,8 @@ def subscriber(port: int, *filters: str, qos: int = 2, more: Sequence[str] = ())
         command += ["-h", "127.0.0.1"]
     with Peer(command) as peer:
         found = Subscriber(peer)
-        found.wait_ready(port)
+        if ready:
+            found.wait_ready(port)
         yield found
 
 

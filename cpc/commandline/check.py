@@ -8,11 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from endpoint_config import EndpointFile, Fault, Partition, Service, check_rules, check_together, load
+from endpoint_config import (
+    EndpointFile,
+    Fault,
+    Partition,
+    Service,
+    Setting,
+    check_rules,
+    check_together,
+    effective,
+    load,
+)
 
 from cpc.commandline import certs_expiry, plans
 from cpc.commandline.errors import Exit
-from cpc.commandline.output import complain, plural, print_json
+from cpc.commandline.output import complain, plural, print_json, printable
 
 if TYPE_CHECKING:
     from cpc.commandline.online_opcua import Seen
@@ -177,10 +187,19 @@ def _as_json(report: _Report, *, plan: bool) -> dict[str, Any]:
     }
     if report.seen:
         made["nodes"] = [one.as_json() for one in report.seen]
+    if report.file.partition is not None:
+        made["settings"] = [{"consumer": s.owner, "name": s.name, "value": s.value, "origin": s.origin}
+                            for s in _settings(report)]
     if plan:
         made["memory"] = report.memory
         made["plan"] = [request.as_json() for request in report.requests]
     return made
+
+
+def _settings(report: _Report) -> list[Setting]:
+    """The effective settings of consumers that the environment may override."""
+    partition = report.file.partition
+    return [] if partition is None else [s for consumer in partition.consumers for s in effective(consumer)]
 
 
 def _print(report: _Report, *, plan: bool) -> None:
@@ -198,6 +217,9 @@ def _print(report: _Report, *, plan: bool) -> None:
     print(f"{report.file.file}: {', '.join(parts)}: {verdict}")
     for one in report.seen:
         print(f"  {one}")
+    for setting in _settings(report):
+        if setting.value:
+            print(f"  {setting.owner}: {setting.name} = {printable(setting.value)} ({setting.origin})")
     if plan:
         for request in report.requests:
             print(f"  {request}")

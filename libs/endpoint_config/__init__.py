@@ -4,6 +4,7 @@ from .command_rules import check_rules
 from .consumer_models import ConsumerSettings, DeviceAttributes, OwnConsumer, attributes_of
 from .dnp3_map import map_to_xml
 from .dnp3_models import POINT_TYPES, Dnp3Consumer, Dnp3Map, Dnp3MapPoint, Dnp3Master, Dnp3Serial, Dnp3Tls
+from .effective import Setting, effective
 from .faults import MOST_FAULTS
 from .loading import (
     check_together,
@@ -89,6 +90,7 @@ __all__ = [
     "SecurityMode",
     "SerialLine",
     "Service",
+    "Setting",
     "Subscribing",
     "TlsSettings",
     "Transport",
@@ -98,6 +100,7 @@ __all__ = [
     "check_rules",
     "check_together",
     "default_mqtt",
+    "effective",
     "load",
     "load_consumer",
     "load_modbus",

@@ -102,6 +102,8 @@ def _tls(entry: Entry, overrides: Overrides) -> MqttTls | None:
         ca=inner.path("ca"), certificate=inner.path("certificate"), key=inner.path("key"))
     if inner is not None:
         overrides.origins["tls"] = f"line {line_of(inner.element)}"
+        for tag in inner.texts:
+            overrides.origins[f"tls {tag}"] = f"line {inner.line(tag)}"
     named: dict[str, Path] = {}
     for setting, variable in (("ca", "MQTT_CA_CERTS"), ("certificate", "MQTT_CERT_FILE"), ("key", "MQTT_KEY_FILE")):
         text = overrides.text(f"tls {setting}", variable)

@@ -123,7 +123,7 @@ class Link:
 
     def publish(self, message: Message) -> int | None:
         """Send a message; its number, or None where it was not taken."""
-        if not self.up or self._client is None:
+        if not self.up or self._client is None or self._client.socket() is None:
             return None
         info = self._client.publish(message.topic, message.payload, min(message.qos, self.maximum_qos), message.retain)
         taken = info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS
@@ -145,6 +145,8 @@ class Link:
                 self._take_attempt(self._attempt)
         elif self._client is not None and self._client.socket() is not None:
             self._look_after(self._client, now)
+        elif self.up:  # a write found the connection broken
+            self._lost()
         elif now >= self._next_try:
             self._begin_attempt()
 

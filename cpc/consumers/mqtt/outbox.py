@@ -60,6 +60,8 @@ class _Flight:
     """Its number in the store, 0 = not there."""
     qos: int = 0
     """What it was sent with."""
+    sent: int = 0
+    """Counts up over all messages sent."""
 
 
 class Outbox:
@@ -81,7 +83,7 @@ class Outbox:
         self._early: set[int] | None = None
         self._announced: set[int] = set()
         self._stored_in_flight: set[int] = set()
-        self._number = 0
+        self._number = self._sent = 0
         self._since_keep = 0
         self._keep_at = self._tokens = self._disk_retry = self._batch_at = 0.0
         self._progress_at = self._tokens_at = time.monotonic()
@@ -109,7 +111,9 @@ class Outbox:
     @property
     def full(self) -> bool:
         """Whether nothing more can be taken for now."""
-        return len(self._batch) >= BATCH if self.keeps else not self.room or bool(self._again)
+        if self.keeps:
+            return len(self._batch) >= BATCH
+        return not self.room or bool(self._again) or bool(self._batch)  # those came earlier
 
     @property
     def _backlog(self) -> int:
@@ -122,8 +126,8 @@ class Outbox:
         if not self._link.up or self._link.congested:
             return 0
         most = min(max(1, self._window * 3 // 4), self._link.receive_maximum)
-        oldest = next(iter(self._flights.values())).number if self._flights else self._number + 1
-        return max(0, most - max(self._number + 1 - oldest, len(self._flights)) - len(self._announced))
+        oldest = next(iter(self._flights.values())).sent if self._flights else self._sent + 1
+        return max(0, most - max(self._sent + 1 - oldest, len(self._flights)) - len(self._announced))
 
     def announce(self, message: Message) -> bool:
         """Send something that is said again at each connection, and therefore never kept; whether it was taken."""
@@ -148,7 +152,7 @@ class Outbox:
 
         `danger`: what was not read yet is about to be lost; where the disk is full, the oldest that is kept gives way.
         """
-        if self._link.up and self._batch and not (self._strict and self._backlog):
+        if self._batch and not self.keeps:
             self._again.extend(self._batch)  # the broker is back before the disk took them
             self._batch.clear()
         while self._again and self.room:
@@ -200,6 +204,8 @@ class Outbox:
             return
         if not self._flights:
             self._progress_at = time.monotonic()
+        self._sent += 1
+        flight.sent = self._sent
         self.counts.published += 1
         self.counts.bytes += len(message.payload) + len(message.topic)
         if mid in early:

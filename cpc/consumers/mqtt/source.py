@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from mqtt_link import Message
-from process_image import Changes, Cursor, Point, Snapshot
+from process_image import Changes, Cursor, Point, Snapshot, is_bad
 
 from cpc.consumers.feed import Feed
 from cpc.consumers.mqtt.payload import Clock
@@ -124,7 +124,8 @@ class Source:
             return False
         for row, alias in plan.connected.items():
             record = snapshot.records[row]
-            self._on_connected(alias, bool(record["value"]), int(record["received_time"]))
+            if not is_bad(int(snapshot.raw_quality[row])):  # else nobody has tried the device yet
+                self._on_connected(alias, bool(record["value"]), int(record["received_time"]))
         self._stream = self.of_rows(snapshot, plan.missed(snapshot.records["sequence"]))
         return True
 
