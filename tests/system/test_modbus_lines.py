@@ -224,3 +224,11 @@ def test_a_unit_that_is_always_late_does_not_hold_the_others_up(shm_name: str) -
             assert asked.count(2) < 15
             assert all(sample.quality or sample.value == 2000 + a for a, sample in enumerate(
                 [running["u2/a"], running["u2/b"]]))
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(600)
+def test_many_bad_lines_never_make_a_wrong_value(shm_name: str) -> None:
+    for seed in range(100, 130):
+        kinds = NOISES if seed % 2 else NOISES + SILENCES
+        test_a_bad_line_makes_values_bad_and_never_wrong(seed, kinds, f"{shm_name}{seed}")
