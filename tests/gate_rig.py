@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import shutil
 import signal
 import tempfile
@@ -76,6 +78,11 @@ class GatePlant:
         wait_until(self.socket.exists, 20.0)
         return CommandClient(self.socket, issuer=issuer)
 
+    def kill_gate(self) -> None:
+        """SIGKILL to the gate's process; the supervisor starts it again."""
+        pid = int(re.findall(r"running service=commands pid=(\d+)", self.partition.output)[-1])
+        os.kill(pid, signal.SIGKILL)
+
     def seen(self) -> list[dict[str, Any]]:
         """What the simulated devices logged."""
         path = self.folder / "seen.jsonl"
@@ -93,8 +100,9 @@ def is_write(entry: dict[str, Any]) -> bool:
 
 
 @contextmanager
-def gate_plant(namespace: str, *, user: str = "*", deadline: float = 2.0, rules: str = "") -> Iterator[GatePlant]:
-    """Run simulator and partition; everything is gone at the end."""
+def gate_plant(namespace: str, *, user: str = "*", deadline: float = 2.0, rules: str = "",
+               more: str = "") -> Iterator[GatePlant]:
+    """Run simulator and partition, with `more` in its file; everything is gone at the end."""
     folder = Path(tempfile.mkdtemp(prefix="gate-"))  # short: the path of a Unix socket holds 107 bytes
     try:
         port = free_port()
@@ -103,7 +111,7 @@ def gate_plant(namespace: str, *, user: str = "*", deadline: float = 2.0, rules:
         (folder / "partition.xml").write_text(
             f"<partition><namespace>{namespace}</namespace><interval>0.1</interval><state>state</state>"
             "<service kind='modbus'><file>modbus.xml</file></service>"
-            "<commands><rules>rules.xml</rules><directory>.</directory></commands></partition>")
+            f"<commands><rules>rules.xml</rules><directory>.</directory></commands>{more}</partition>")
         with running("simulate", modbus, "--port", port, "--control", folder / "c", "--log", folder / "seen.jsonl",
                      ready="unit 1") as simulator, \
                 running("run", "--config", folder / "partition.xml", ready="first answers") as partition:

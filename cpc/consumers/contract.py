@@ -38,6 +38,8 @@ class Context:
     """Unique among the consumers of a partition."""
     segments: tuple[str, ...]
     """Names of the segments to read, namespace included; each may be absent yet, or for a while."""
+    namespace: str = ""
+    """Prefix of the partition's names."""
     state: Path
     """Folder of its own for what must outlive it; there when it is started, private to its user."""
     settings: ConsumerSettings

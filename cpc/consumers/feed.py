@@ -60,6 +60,16 @@ class Feed:
         self.message = ""
         return True
 
+    def follow(self) -> None:
+        """As `open`, and change to a new object where the writer has made one; reads nothing."""
+        if not self.open() or self.image is None:
+            return
+        try:
+            self.image.cursor()
+        except ImageError as error:
+            self.message = str(error)
+            self.close()
+
     def changes(self) -> Iterator[Changes]:
         """What was published since the cursor, in batches; `cursor` lies behind the batch that is given.
 

@@ -12,6 +12,7 @@ from cpc.consumers.contract import Consumer, Context, Refused
 KINDS: dict[str, str] = {
     "dnp3": "cpc.consumers.dnp3:Dnp3Consumer",
     "mqtt": "cpc.consumers.mqtt.publisher:MqttPublisher",
+    "mqtt_commands": "cpc.consumers.mqtt_commands:MqttCommander",
 }
 """Element of partition.xml to `module:class`; the contract suite runs on each."""
 

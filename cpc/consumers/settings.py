@@ -25,7 +25,7 @@ def make_context(
     """The same for settings that are known; `namespace` goes before what the file says."""
     space = partition.namespace if namespace is None else namespace
     return Context(
-        name=settings.name, segments=segments_of(partition, settings, space),
+        name=settings.name, namespace=space, segments=segments_of(partition, settings, space),
         state=state_folder(partition, space) / settings.name, settings=settings, partition=partition)
 
 

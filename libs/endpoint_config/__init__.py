@@ -33,7 +33,16 @@ from .models import (
     Service,
     WriteFunction,
 )
-from .mqtt_models import MqttAggregate, MqttConnection, MqttRule, MqttSettings, MqttStore, MqttTls
+from .mqtt_models import (
+    MqttAggregate,
+    MqttCommands,
+    MqttConnection,
+    MqttForward,
+    MqttRule,
+    MqttSettings,
+    MqttStore,
+    MqttTls,
+)
 from .names import unique_names
 from .opcua_points import OpcUaField, OpcUaPoint
 from .rule_models import CommandRule, CommandRules, CommandSettings, Condition, Issuer, Rate
@@ -70,7 +79,9 @@ __all__ = [
     "ModbusServer",
     "Mode",
     "MqttAggregate",
+    "MqttCommands",
     "MqttConnection",
+    "MqttForward",
     "MqttRule",
     "MqttSettings",
     "MqttStore",

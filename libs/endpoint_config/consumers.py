@@ -62,7 +62,14 @@ def _read_mqtt(element: etree._Element, report: Report) -> ConsumerSettings:
     return read_mqtt(element, report)
 
 
-READERS: dict[str, Reader] = {"consumer": read_own, "dnp3": _read_dnp3, "mqtt": _read_mqtt}
+def _read_mqtt_commands(element: etree._Element, report: Report) -> ConsumerSettings:
+    from .mqtt import read_mqtt_commands  # it builds on this module
+
+    return read_mqtt_commands(element, report)
+
+
+READERS: dict[str, Reader] = {"consumer": read_own, "dnp3": _read_dnp3, "mqtt": _read_mqtt,
+                              "mqtt_commands": _read_mqtt_commands}
 """How each kind of consumer is read, by the name of its element."""
 
 

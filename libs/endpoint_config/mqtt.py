@@ -9,7 +9,7 @@ from lxml import etree
 from .consumers import common
 from .faults import Report, line_of, shown
 from .mqtt_connection import REPEATABLE, node_name, read_connection
-from .mqtt_models import MqttAggregate, MqttRule, MqttSettings, MqttStore
+from .mqtt_models import MqttAggregate, MqttCommands, MqttForward, MqttRule, MqttSettings, MqttStore
 from .overrides import MQTT_VARIABLES, Overrides, given
 from .values import Entry
 
@@ -43,6 +43,29 @@ def read_mqtt(element: etree._Element, report: Report) -> MqttSettings:
         rules=rules or (MqttRule(),),
         aggregates=tuple(_aggregate(Entry(child, report, _PATTERNS)) for child in entry.repeated.get("aggregate", ())),
         store=_store(entry), origins=tuple(overrides.origins.items()))
+
+
+def read_mqtt_commands(element: etree._Element, report: Report) -> MqttCommands:
+    """The settings of the way for commands; environment variables as for a publisher."""
+    entry = Entry(element, report, frozenset(["segment", "forward", *REPEATABLE]))
+    kind, name, user, segments, line = common(entry)
+    overrides = Overrides(entry, _variables(entry))
+    for tag in ("node", "set_topic"):
+        overrides.note(tag)
+    node = entry.expanded("node") or node_name()
+    parent = element.getparent()
+    if parent is not None and parent.find("commands") is None:
+        entry.warn("", "there is no <commands> in this partition; every command will fail until a gate runs")
+    set_topic = _template(entry, "set_topic", MqttCommands.set_topic)
+    if "{point}" not in set_topic:
+        entry.fault("set_topic", f"set_topic {shown(set_topic)} names no {{point}}; with {{id}} and {{point}}")
+    return MqttCommands(
+        kind=kind, name=name, user=user, segments=segments, line=line, node=node, set_topic=set_topic,
+        connection=read_connection(entry, overrides, f"cpc-{node}-{name}"),
+        forwards=tuple(MqttForward(topic=child.get("topic", ""), point=child.get("point", ""),
+                                   key=child.get("key", "value"), line=line_of(child))
+                       for child in entry.repeated.get("forward", ())),
+        origins=tuple(overrides.origins.items()))
 
 
 def _variables(entry: Entry) -> tuple[str, ...]:

@@ -129,3 +129,30 @@ class MqttSettings(ConsumerSettings):
     store: MqttStore = MqttStore()
     origins: tuple[tuple[str, str], ...] = field(default=(), repr=False, compare=False)
     """Where each setting came from, by its name: `line N` or the environment variable; others are defaults."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MqttForward:
+    """Values of a topic that are to be written to a point."""
+
+    topic: str
+    """Filter of a subscription."""
+    point: str
+    """Full name of the point."""
+    key: str = "value"
+    """Key of the JSON payload that holds the value."""
+    line: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MqttCommands(ConsumerSettings):
+    """The `mqtt_commands` element: commands from a broker to the command gate."""
+
+    connection: MqttConnection
+    node: str
+    """Name of this machine in topics."""
+    set_topic: str = "devices/{id}/{point}/set"
+    """Template; answers go to it with `/result` behind."""
+    forwards: tuple[MqttForward, ...] = ()
+    origins: tuple[tuple[str, str], ...] = field(default=(), repr=False, compare=False)
+    """Where each setting came from, by its name: `line N` or the environment variable; others are defaults."""
