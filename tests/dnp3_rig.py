@@ -164,8 +164,6 @@ class Master:
         while answers and answers[-1].con:
             answers = self.confirm(answers[-1])
             done += answers
-            if done[-1].fin:
-                break
         return done
 
 

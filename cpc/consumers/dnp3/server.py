@@ -17,7 +17,7 @@ from cpc.consumers.contract import Refused
 from cpc.consumers.dnp3.links import Channel, Connection, Dialler, SerialChannel, TcpChannel, allowed, tls_context
 
 UNKNOWN: Final = 16
-"""Connections whose master is not known yet; more are closed at once."""
+"""Connections whose master is not known yet, at most."""
 HEARD: Final = 1024
 """Octets that such a connection may send before it has to show a frame of a known master."""
 TURN_SECONDS: Final = 0.02
@@ -194,15 +194,23 @@ class Server:
                 return came
             came = True
             masters = [(m, s) for m, s in self.sessions if m.connect is None and allowed(address[0], m)]
-            if not masters or sum(c.session is None for c in self.connections) >= UNKNOWN:
+            if not masters:
                 self.refused += 1
                 sock.close()
                 continue
+            self._make_room()
             connection = Connection(TcpChannel(sock, self._server_tls), address[0])
             self.connections.append(connection)
             if len(masters) == 1 and not masters[0][1].connected:
                 connection.bind(masters[0][1], now())  # so that it hears unsolicited responses before it asks
         return came
+
+    def _make_room(self) -> None:
+        """Of too many connections that have not shown whose they are, the oldest gives way: a master speaks at once."""
+        unknown = [c for c in self.connections if c.session is None and not c.closed]
+        if len(unknown) >= UNKNOWN:
+            self.refused += 1
+            unknown[0].close()
 
     def health(self) -> str:
         """What is wrong, empty when nothing is."""
