@@ -203,6 +203,21 @@ def _settings(report: _Report) -> list[Setting]:
 
 
 def _print(report: _Report, *, plan: bool) -> None:
+    print(_verdict(report))
+    for one in report.seen:
+        print(f"  {one}")
+    for setting in _settings(report):
+        if setting.value:
+            print(f"  {setting.owner}: {setting.name} = {printable(setting.value)} ({setting.origin})")
+    if plan:
+        for request in report.requests:
+            print(f"  {request}")
+        if report.memory is not None:
+            print(f"  shared memory: {report.memory / (1 << 20):.1f} MiB")
+
+
+def _verdict(report: _Report) -> str:
+    """One line: what the file holds, and whether it is right."""
     parts = [report.file.kind or "unknown kind"]
     if report.file.rules is not None:
         parts.append(plural(len(report.file.rules.rules), "rule"))
@@ -214,14 +229,4 @@ def _print(report: _Report, *, plan: bool) -> None:
     verdict = plural(len(report.faults), "fault") if report.faults else "ok"
     if report.warnings:
         verdict += f", {plural(len(report.warnings), 'warning')}"
-    print(f"{report.file.file}: {', '.join(parts)}: {verdict}")
-    for one in report.seen:
-        print(f"  {one}")
-    for setting in _settings(report):
-        if setting.value:
-            print(f"  {setting.owner}: {setting.name} = {printable(setting.value)} ({setting.origin})")
-    if plan:
-        for request in report.requests:
-            print(f"  {request}")
-        if report.memory is not None:
-            print(f"  shared memory: {report.memory / (1 << 20):.1f} MiB")
+    return f"{report.file.file}: {', '.join(parts)}: {verdict}"

@@ -70,13 +70,15 @@ class Link:
         """Called with whether what was on its way goes on by itself; else all of it is to be published again."""
         self.on_down: Callable[[], None] = lambda: None
         self.on_acknowledged: Callable[[int, int], None] = lambda _mid, _reason: None
-        """Called with a message's number and the reason code; for QoS 0 when it was written to the socket."""
+        """Called with a message's number and the reason code. Of QoS 0 it may be called or not: such a message is done
+        when the link is no longer `congested`."""
         self.on_message: Callable[[MQTTMessage], None] = lambda _message: None
         self._will, self._fresh = will, fresh
         self._client: Client | None = None
         self._client_broker = -1
         self._client_was_up = False
         self._renew = False
+        self._gathering = False
         self._broker = 0
         self._attempt: _Attempt | None = None
         self._answer_until = 0.0
@@ -125,11 +127,27 @@ class Link:
         """Send a message; its number, or None where it was not taken."""
         if not self.up or self._client is None or self._client.socket() is None:
             return None
-        info = self._client.publish(message.topic, message.payload, min(message.qos, self.maximum_qos), message.retain)
+        qos = min(message.qos, self.maximum_qos)
+        if not qos:  # nobody answers, and paho makes an answer up, which costs more than the message
+            self._client.on_publish = None
+        info = self._client.publish(message.topic, message.payload, qos, message.retain)
+        if not qos:
+            self._client.on_publish = self._on_publish
         taken = info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS
         if info.rc in (MQTTErrorCode.MQTT_ERR_NO_CONN, MQTTErrorCode.MQTT_ERR_CONN_LOST):
-            taken = message.qos > 0  # the client keeps it for the session
+            taken = qos > 0  # the client keeps it for the session
         return info.mid if taken else None
+
+    def gather(self, on: bool) -> None:
+        """While on, what is written goes out in whole segments; turned off, the rest goes out at once.
+
+        Without it each message is a segment of its own, and wakes the broker: several times the cost of the message.
+        """
+        sock: Any = None if self._client is None or self._attempt is not None else self._client.socket()
+        if sock is not None and on != self._gathering:
+            self._gathering = on
+            with contextlib.suppress(OSError):
+                sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_CORK, int(on))
 
     def subscribe(self, filters: dict[str, int]) -> None:
         """Have messages of these filters (with QoS) delivered, now and after each reconnection."""
@@ -156,7 +174,9 @@ class Link:
         if client is None or self._attempt is not None:
             return
         if ready & ~select.POLLOUT or self.has_pending:
+            self.gather(True)
             client.loop_read()
+            self.gather(False)
         if ready & select.POLLOUT and client.socket() is not None:
             client.loop_write()
         if client.socket() is None:
@@ -196,7 +216,7 @@ class Link:
             self._client = None
             self._failed(tls.describe(error))
             return
-        self._refused = ""
+        self._refused, self._gathering = "", False
         discard = self._fresh and not self._client_was_up
         self._attempt = _Attempt(self._client, self.connection, self._broker, discard=discard)
         self._attempt.start()
@@ -208,14 +228,14 @@ class Link:
             CallbackAPIVersion.VERSION2, client_id=c.client_id, clean_session=None if five else False,
             protocol=MQTTProtocolVersion.MQTTv5 if five else MQTTProtocolVersion.MQTTv311, reconnect_on_failure=False)
         client.connect_timeout = c.timeout
-        client.max_inflight_messages_set(_UNLIMITED)
+        client.max_inflight_messages_set(0)  # no limit: the owner keeps its own, and paho's costs time with each answer
         client.suppress_exceptions = False
         if c.tls is not None:
             client.tls_set_context(tls.make_context(c.tls))
         if self._will is not None:
             client.will_set(self._will.topic, self._will.payload, self._will.qos, self._will.retain)
         client.on_connect = self._on_connect
-        client.on_publish = lambda _c, _u, mid, reason, _p: self.on_acknowledged(mid, reason.value)
+        client.on_publish = self._on_publish
         client.on_subscribe = lambda _c, _u, mid, reasons, _p: self._on_subscribed(mid, [r.value for r in reasons])
         client.on_message = lambda _c, _u, message: self.on_message(message)
         client.on_disconnect = self._on_disconnect
@@ -276,6 +296,9 @@ class Link:
             _, mid = self._client.subscribe(list(self._filters.items()))
             if mid is not None:
                 self._subscribing[mid] = tuple(self._filters)
+
+    def _on_publish(self, _client: Client, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
+        self.on_acknowledged(mid, reason.value)
 
     def _on_subscribed(self, mid: int, reasons: list[int]) -> None:
         for filter_, reason in zip(self._subscribing.pop(mid, ()), reasons, strict=False):

@@ -80,8 +80,9 @@ class Outbox:
         self._flights: OrderedDict[int, _Flight] = OrderedDict()
         self._again: deque[_Flight] = deque()
         self._batch: list[_Flight] = []
-        self._early: set[int] | None = None
+        self._keeping = True
         self._announced: set[int] = set()
+        self._unwritten: list[int] = []
         self._stored_in_flight: set[int] = set()
         self._number = self._sent = 0
         self._since_keep = 0
@@ -108,12 +109,12 @@ class Outbox:
             return True
         return not self.room and time.monotonic() - self._progress_at > STALLED
 
-    @property
-    def full(self) -> bool:
-        """Whether nothing more can be taken for now."""
-        if self.keeps:
-            return len(self._batch) >= BATCH
-        return not self.room or bool(self._again) or bool(self._batch)  # those came earlier
+    def credit(self) -> int:
+        """How many messages may be taken now; decides whether they are sent or kept."""
+        self._keeping = self.keeps
+        if self._keeping:
+            return max(0, BATCH - len(self._batch))
+        return 0 if self._again or self._batch else self.room  # those came earlier
 
     @property
     def _backlog(self) -> int:
@@ -137,12 +138,12 @@ class Outbox:
         return mid is not None
 
     def take(self, outgoing: Outgoing) -> None:
-        """Send a message, or put it to those that are kept next; only while not `full`."""
+        """Send a message, or put it to those that are kept next; at most as many as `credit` said."""
         self._number += 1
         flight = _Flight(outgoing, self._number)
         if outgoing.source is not None and outgoing.place is not None:
             outgoing.source.begin(self._number, outgoing.place)
-        if self.keeps:
+        if self._keeping or self._again:
             self._batch.append(flight)
         else:
             self._send(flight)
@@ -157,6 +158,7 @@ class Outbox:
             self._batch.clear()
         while self._again and self.room:
             self._send(self._again.popleft())
+        self._end_congestion()
         if self.keeps:
             self._keep_batch(danger=danger)
         self._drain()
@@ -195,10 +197,7 @@ class Outbox:
         if flight.stored and message.qos == 0:  # only an acknowledgement removes it from the store
             message = replace(message, qos=1)
         flight.qos = message.qos
-        early: set[int] = set()
-        self._early = early
         mid = self._link.publish(message)
-        self._early = None
         if mid is None:
             self._return([flight])
             return
@@ -208,10 +207,12 @@ class Outbox:
         flight.sent = self._sent
         self.counts.published += 1
         self.counts.bytes += len(message.payload) + len(message.topic)
-        if mid in early:
+        if not message.qos and not self._link.congested:
             self._finish(flight)
         else:
             self._flights[mid] = flight
+            if not message.qos:
+                self._unwritten.append(mid)
             if flight.stored:
                 self._stored_in_flight.add(flight.stored)
 
@@ -233,6 +234,14 @@ class Outbox:
                     self.counts.drained += 1
                     self._send(_Flight(Outgoing(message), self._number, number))
 
+    def _end_congestion(self) -> None:
+        """What has QoS 0 is done when the socket has taken it, of which nobody tells."""
+        if self._unwritten and not self._link.congested and self._link.up:
+            for mid in self._unwritten:
+                if (flight := self._flights.pop(mid, None)) is not None:
+                    self._finish(flight)
+            self._unwritten.clear()
+
     # -- what the link tells
 
     def _acknowledged(self, mid: int, reason: int) -> None:
@@ -240,8 +249,6 @@ class Outbox:
         flight = self._flights.pop(mid, None)
         if flight is None:
             self._announced.discard(mid)
-            if self._early is not None:
-                self._early.add(mid)  # of QoS 0, told while it is being published
         elif reason < FAILED_REASON:
             self._finish(flight)
         elif reason in PERMANENT:
@@ -282,6 +289,7 @@ class Outbox:
     def _went_down(self) -> None:
         """What has QoS 0 was lost with the connection; the rest stays with its session."""
         lost = {mid: flight for mid, flight in self._flights.items() if not flight.qos}
+        self._unwritten.clear()
         for mid in lost:
             del self._flights[mid]
         self._return(list(lost.values()))

@@ -113,15 +113,19 @@ class MqttPublisher(Base):
         """Whether there may be more to do at once."""
         self._look_around()
         self._announce()
-        taken = 0
-        while taken < TURN and not self.outbox.full:
-            outgoing = self._next()
-            if outgoing is None:
-                break
-            self.outbox.take(outgoing)
-            taken += 1
+        self.link.gather(True)
+        taken, more = 0, True
+        while more and taken < TURN and (credit := self.outbox.credit()):
+            for _ in range(min(credit, TURN - taken)):
+                outgoing = self._next()
+                if outgoing is None:
+                    more = False
+                    break
+                self.outbox.take(outgoing)
+                taken += 1
         self.outbox.step(danger=self._in_danger())
-        return taken >= TURN or (taken > 0 and not self.outbox.full)
+        self.link.gather(False)
+        return more and taken > 0
 
     def _next(self) -> Outgoing | None:
         """What was made at intervals goes first, then the segments in turn."""
