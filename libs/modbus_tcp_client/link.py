@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
 import random
 import select
 import socket
-import termios
 import time
 from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from acquisition import Backoff
-from endpoint_config.transports import Transport
 
 from modbus_tcp_client.commands import Command
 from modbus_tcp_client.exchange import Exchange, Job
@@ -33,8 +30,6 @@ SHORT_NS = 100_000_000
 """Nanoseconds that a silent unit is waited for at least."""
 SURE_NS = 500_000_000
 """Nanoseconds after which a packet that was not acknowledged was not merely lost once."""
-ACKNOWLEDGED = frozenset([Transport.TCP, Transport.TLS, Transport.RTU_OVER_TCP])
-"""Transports whose other side acknowledges what it got."""
 REOPEN_NS = 60_000_000_000
 """Nanoseconds after which a line on which nobody answers is opened anew, for the sake of adapters that hang."""
 
@@ -381,7 +376,7 @@ class Link:
 
     def _timed_out(self, expired: Sequence[Job], now: int) -> None:
         generation = self._generation
-        if (self._timeouts or now - expired[0].sent >= SURE_NS) and self._unacknowledged:
+        if (self._timeouts or now - expired[0].sent >= SURE_NS) and self.way.unacknowledged(self._channel):
             self.drop(no_connection("the device acknowledges nothing that is sent"), now)
             return
         # Half an answer would swallow the beginning of the next one; and a device that answers with id 0 could
@@ -408,15 +403,3 @@ class Link:
         job.owner.unit.note_retry()
         self.urgent.append(job)
         return True
-
-    @property
-    def _unacknowledged(self) -> bool:
-        """Whether the device's side of the connection has not even acknowledged what was sent.
-
-        A silent unit behind a living gateway is acknowledged, a gateway without power or cable is not (tcp(7),
-        SIOCOUTQ). One lost packet is no sign: it is sent again after some 200 ms.
-        """
-        if self._channel is None or self.way.transport not in ACKNOWLEDGED:
-            return False
-        left = fcntl.ioctl(self._channel.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
-        return any(left)

@@ -8,7 +8,9 @@ neither.
 from __future__ import annotations
 
 import errno
+import fcntl
 import socket
+import termios
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from modbus_tcp_client.engine import Engine
     from modbus_tcp_client.timers import Owner
 
+ACKNOWLEDGED = frozenset([Transport.TCP, Transport.TLS, Transport.RTU_OVER_TCP])
+"""Transports whose other side acknowledges what it got."""
 NETWORK_SILENCE = 0.02
 """Seconds without a byte that part RTU frames which come through a network."""
 NETWORK_PAUSE = 0.002
@@ -203,6 +207,16 @@ class Way:
     def is_local(self) -> bool:
         """Whether it is a line of this machine, which is up whether anybody answers or not."""
         return self.transport.is_local
+
+    def unacknowledged(self, channel: Channel | None) -> bool:
+        """Whether the other side of a connection has not even acknowledged what was sent.
+
+        A silent unit behind a living gateway is acknowledged, a gateway without power or cable is not (tcp(7),
+        SIOCOUTQ). One lost packet is no sign: it is sent again after some 200 ms.
+        """
+        if channel is None or self.transport not in ACKNOWLEDGED:
+            return False
+        return any(fcntl.ioctl(channel.fileno(), termios.TIOCOUTQ, b"\0\0\0\0"))
 
 
 def way_to(server: ModbusServer) -> Way:

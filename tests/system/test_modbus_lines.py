@@ -16,6 +16,7 @@ from endpoint_config.transports import Transport
 from modbus_frames import encode_rtu, read_response
 from modbus_rig import Partition, holding
 from modbus_tcp_client import ModbusTCPClient, feasibility
+from modbus_tcp_client.serial_port import open_line
 from modbus_tcp_client.unit import PROBE_SHARE
 from process_image import quality
 from serial_rig import Bus, Heard, on_line
@@ -88,6 +89,20 @@ def test_a_line_on_which_nobody_answered_comes_back_as_a_whole(shm_name: str) ->
                 running.until_quality(f"{name}/a", quality.BAD_NO_COMMUNICATION)
             bus.units = frozenset(range(1, 9))
             running.until_good(*(f"{name}/a" for name in names))
+
+
+def test_a_line_on_which_nobody_answers_for_long_is_opened_anew(
+    shm_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("modbus_tcp_client.link.REOPEN_NS", 300_000_000)
+    opened: list[object] = []
+    monkeypatch.setattr("modbus_tcp_client.serial_port.open_line",
+                        lambda line: opened.append(line) or open_line(line))  # type: ignore[func-returns-value]
+    bus = Bus(units=frozenset())
+    with bus, Partition(shm_name, [on_line(f"u{u}", u, bus.path, timeout=0.05) for u in (1, 2)]) as running:
+        running.until(lambda _: len(opened) > 2)
+        bus.units = frozenset([1, 2])
+        running.until_good("u1/a", "u2/a")
 
 
 def test_a_line_that_is_not_there_says_so_and_is_opened_when_it_comes(tmp_path: Path, shm_name: str) -> None:
