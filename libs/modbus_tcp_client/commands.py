@@ -122,6 +122,8 @@ class Command:
         self._begun = self._probes = self._offered = False
         self.sent = False
         """Whether the step under way has left."""
+        self.left = False
+        """Whether any step has."""
 
     @property
     def unit(self) -> Unit:
@@ -197,7 +199,7 @@ class Command:
 
     def leaving(self, job: Job, now: int) -> None:
         """The job is about to be sent; it is not waited for beyond the deadline."""
-        self.sent = True
+        self.sent = self.left = True
         job.patience = max(1, min(self.unit.timeout, self.deadline - now))
 
     # ------------------------------------------------------------ what becomes of them
@@ -332,10 +334,12 @@ class Writer:
 
         def failed(failure: Failure) -> WriteResult:
             text = failure.text(unit.server.alias, "write", point.address)
-            return WriteResult(outcome=WriteOutcome.TIMED_OUT, message=text, quality=failure.quality, sent=True)
+            outcome = WriteOutcome.TIMED_OUT if command.left else WriteOutcome.FAILED
+            return WriteResult(outcome=outcome, message=text, quality=failure.quality, sent=command.left)
 
         steps = self._steps(unit, point, ordered.request)
-        if not unit.commands.add(Command(unit.commands, steps, ordered.done, ordered.deadline, failed), now):
+        command = Command(unit.commands, steps, ordered.done, ordered.deadline, failed)
+        if not unit.commands.add(command, now):
             text = f"{unit.server.alias}: write {point.address}: {MOST_WAITING} commands wait already; write less often"
             tell(ordered.done, WriteResult(outcome=WriteOutcome.FAILED, message=text, quality=BAD_RESOURCE_UNAVAILABLE))
 

@@ -32,6 +32,8 @@ from modbus_tcp_client.points import image_points
 from modbus_tcp_client.write_rules import writable_point
 
 StrPath = str | Path
+LONGEST_DEADLINE = 86400.0
+"""Seconds; a write that is wanted later than that is another write."""
 IDENTITY_SECONDS = 1.0
 """How long devices are asked what they are before the segments are made."""
 SPARE_DESCRIPTORS = 256
@@ -175,7 +177,8 @@ class ModbusClientManager:
 
         `done` is called once, from the polling thread; where nothing is polled, from this one.
         """
-        deadline = time.monotonic_ns() + max(0, round(request.deadline * 1e9))
+        seconds = min(request.deadline, LONGEST_DEADLINE) if request.deadline > 0 else 0.0  # NaN is no time at all
+        deadline = time.monotonic_ns() + round(seconds * 1e9)
         engine = self._engine
         if engine is None or not engine.order(Ordered(request, done, deadline)):
             done(not_polling(request.point))

@@ -119,10 +119,10 @@ class _Write:
         try:
             self._content = encode(self._point, self._order.value, factor=self._factor)
             failure = yield from self._write()
-        except ValueError as error:  # EncodeError, and what a PDU can't hold
+        except (ValueError, OverflowError) as error:  # EncodeError, and what a PDU or a float can't hold
             what, _, todo = str(error).partition("; ")
             return self.result(WriteOutcome.REFUSED, what, todo or "see its endpoint file", quality.BAD_OUT_OF_RANGE)
-        if failure is not None and failure.exception != ACKNOWLEDGED:
+        if failure is not None and not (self._sent and failure.exception == ACKNOWLEDGED):
             return (yield from self._failed(failure))
         if not (self._order.verify and self._point.verify):
             return self._unverified(failure)
