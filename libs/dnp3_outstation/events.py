@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 EVENT: Final = np.dtype([
-    ("kind", "u1"), ("cls", "u1"), ("state", "u1"), ("flags", "u1"), ("index", "<u2"), ("variation", "u1"),
+    ("kind", "u1"), ("cls", "u1"), ("spare", "u1"), ("flags", "u1"), ("index", "<u2"), ("variation", "u1"),
     ("asked", "u1"), ("value", "<f8"), ("time", "<i8"), ("text", "<i8"),
 ])
 """One event, 32 octets. `kind` is its group, `asked` the variation for the response under way, `time` in ms,
@@ -40,6 +40,7 @@ class EventBuffer:
         """Events of each class that are in no unconfirmed fragment; element 0 is not used."""
         self._counts = [0, 0, 0, 0]
         self._store = np.zeros(max(64, 2 * sum(sizes)), EVENT)
+        self._state = np.zeros(len(self._store), np.uint8)  # apart from the records: it is searched with each fragment
         self._begin = self._end = 0
         self._texts: dict[int, bytes] = {}
         self._next_text = 0
@@ -52,6 +53,11 @@ class EventBuffer:
     def live(self) -> Events:
         """The events, oldest first; a view."""
         return self._store[self._begin : self._end]
+
+    @property
+    def states(self) -> npt.NDArray[np.uint8]:
+        """WAITING, SELECTED or WRITTEN of each of `live`; a view."""
+        return self._state[self._begin : self._end]
 
     def add_text(self, text: bytes) -> int:
         """Keep a string for an event that is going to be added; gives its number."""
@@ -85,11 +91,12 @@ class EventBuffer:
     def _append(self, events: Events) -> None:
         count = len(events)
         if self._end + count > len(self._store):
-            live = self._words[self._begin : self._end].copy()
+            live, states = self._words[self._begin : self._end].copy(), self.states.copy()
             self._begin, self._end = 0, len(live)
-            self._words[: len(live)] = live
+            self._words[: len(live)], self._state[: len(live)] = live, states
         target = self._words[self._end : self._end + count]
         target[:] = np.ascontiguousarray(events).view(np.uint64).reshape(-1, WORDS)
+        self._state[self._end : self._end + count] = WAITING
         self._end += count
 
     @property
@@ -115,7 +122,7 @@ class EventBuffer:
         gone = live[rows]
         self._lose(len(rows), gone)
         self._counts[cls] -= len(rows)
-        self.unsent[cls] -= int(np.count_nonzero(gone["state"] != WRITTEN))
+        self.unsent[cls] -= int(np.count_nonzero(self.states[rows] != WRITTEN))
         self._remove(rows)
 
     def _remove(self, rows: npt.NDArray[np.intp]) -> None:
@@ -127,8 +134,9 @@ class EventBuffer:
             return
         keep = np.ones(len(self), bool)
         keep[rows] = False
-        left = self._words[self._begin : self._end][keep]
+        left, states = self._words[self._begin : self._end][keep], self.states[keep]
         self._words[self._begin : self._begin + len(left)] = left
+        self._state[self._begin : self._begin + len(left)] = states
         self._end = self._begin + len(left)
 
     def select(self, *, kind: int | None = None, classes: Sequence[int] = (1, 2, 3), variation: int = 0,
@@ -137,36 +145,34 @@ class EventBuffer:
         live = self.live
         if not len(live):
             return 0
-        chosen = live["state"] == WAITING
+        chosen = self.states == WAITING
         if kind is not None:
             chosen &= live["kind"] == kind
         if len(classes) < 3:
             chosen &= np.isin(live["cls"] & 0x7F, classes)
         rows = np.flatnonzero(chosen)[:limit]
-        live["state"][rows] = SELECTED
+        self.states[rows] = SELECTED
         live["asked"][rows] = variation or live["variation"][rows]
         return len(rows)
 
     def selected(self, most: int) -> npt.NDArray[np.intp]:
         """Rows of `live` that are marked, oldest first, at most so many."""
-        return np.flatnonzero(self.live["state"] == SELECTED)[:most]
+        return np.flatnonzero(self.states == SELECTED)[:most]
 
     def mark_written(self, rows: npt.NDArray[np.intp]) -> None:
         """These marked events stand in a fragment now."""
-        live = self.live
-        live["state"][rows] = WRITTEN
-        for cls, count in enumerate(np.bincount(live["cls"][rows] & 0x7F, minlength=4).tolist()):
+        self.states[rows] = WRITTEN
+        for cls, count in enumerate(np.bincount(self.live["cls"][rows] & 0x7F, minlength=4).tolist()):
             self.unsent[cls] -= count
 
     def confirm(self) -> int:
         """The master has what was written: remove it; gives how many. Room clears the overflow."""
-        live = self.live
-        rows = np.flatnonzero(live["state"] == WRITTEN)
+        rows = np.flatnonzero(self.states == WRITTEN)
         if not len(rows):
             return 0
-        gone = live[rows]
-        self._forget_texts(gone)
-        for cls, count in enumerate(np.bincount(gone["cls"] & 0x7F, minlength=4).tolist()):
+        if self._texts:
+            self._forget_texts(self.live[rows])
+        for cls, count in enumerate(np.bincount(self.live["cls"][rows] & 0x7F, minlength=4).tolist()):
             self._counts[cls] -= count
         self._remove(rows)
         if all(self._counts[cls] < self.sizes[cls] or not self.sizes[cls] for cls in (1, 2, 3)):
@@ -175,13 +181,12 @@ class EventBuffer:
 
     def unselect(self) -> None:
         """What was marked and found no room in the fragment waits again."""
-        live = self.live
-        live["state"][live["state"] == SELECTED] = WAITING
+        states = self.states
+        states[states == SELECTED] = WAITING
 
     def release(self) -> None:
         """The response was given up: all events wait again."""
-        live = self.live
-        live["state"] = WAITING
+        self.states[:] = WAITING
         self.unsent = list(self._counts)
 
     def clear(self) -> None:

@@ -130,26 +130,43 @@ class LinkLayer:
 
     def send(self, fragment: bytes, now: float) -> None:
         """Send one fragment as segments; with link confirmation they go out one by one."""
+        confirm = self.settings.confirm
+        if confirm == "never" or (confirm == "multiframe" and len(fragment) <= SEGMENT_DATA):
+            self.send_ready(*self.encode(fragment))
+            return
         headers = segment_headers(len(fragment), self._sequence)
         self._sequence = (headers[-1] + 1) & SEQUENCE
-        confirm = self.settings.confirm
-        if confirm == "always" or (confirm == "multiframe" and len(headers) > 1):
-            for place, header in enumerate(headers):
-                self._waiting.append(bytes([header]) + fragment[place * SEGMENT_DATA : (place + 1) * SEGMENT_DATA])
-            self._send_next(now)
-            return
+        for place, header in enumerate(headers):
+            self._waiting.append(bytes([header]) + fragment[place * SEGMENT_DATA : (place + 1) * SEGMENT_DATA])
+        self._send_next(now)
+
+    @property
+    def sequence(self) -> int:
+        """Transport sequence number of the next segment."""
+        return self._sequence
+
+    def send_ready(self, frames: bytes, following: int) -> None:
+        """Send what `encode` made; nothing may have been sent in between."""
+        self._output += frames
+        self._sequence = following
+
+    def encode(self, fragment: bytes) -> tuple[bytes, int]:
+        """The unconfirmed frames of a fragment that is sent next, and the transport sequence number after it."""
+        headers = segment_headers(len(fragment), self._sequence)
+        out = bytearray()
         control, remote, local = PRM | Primary.UNCONFIRMED_USER_DATA, self.settings.remote, self.settings.local
         full = len(fragment) // SEGMENT_DATA
         if full > 1:
             rows = np.empty((full, MAX_USER_DATA), np.uint8)
             rows[:, 0] = headers[:full]
             rows[:, 1:] = np.frombuffer(fragment, np.uint8, full * SEGMENT_DATA).reshape(full, SEGMENT_DATA)
-            self._output += encode_full_frames(control, remote, local, rows)
+            out += encode_full_frames(control, remote, local, rows)
         else:
             full = 0
         for place in range(full, len(headers)):
             data = fragment[place * SEGMENT_DATA : (place + 1) * SEGMENT_DATA]
-            self._output += encode_frame(control, remote, local, bytes([headers[place]]) + data)
+            out += encode_frame(control, remote, local, bytes([headers[place]]) + data)
+        return bytes(out), (headers[-1] + 1) & SEQUENCE
 
     def _send_next(self, now: float) -> None:
         """Begin the next exchange as primary station (clause 9.2.6.3), if none is under way."""

@@ -187,7 +187,8 @@ def write_events(buffer: EventBuffer, room: int) -> bytes:
     rows = buffer.selected(room // 3)
     if not len(rows):
         return b""
-    events = buffer.live[rows]
+    begin, end = int(rows[0]), int(rows[-1]) + 1
+    events = buffer.live[begin:end] if end - begin == len(rows) else buffer.live[rows]
     keys = events["kind"].astype(np.int64) << 8 | events["asked"]
     edges = [*(np.flatnonzero(np.diff(keys)) + 1).tolist(), len(keys)]
     octets, done = bytearray(), 0

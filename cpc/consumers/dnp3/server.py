@@ -113,6 +113,8 @@ class Server:
         if connection.session is not None:
             connection.session.tick(moment)
             connection.push(moment.monotonic)
+            if data and not connection.output:
+                connection.session.prepare()  # the master works on what it just got
         failed = connection.session is not None and connection.session.failed
         if not connection.closed and (failed or connection.stuck(moment.monotonic)):
             connection.close()

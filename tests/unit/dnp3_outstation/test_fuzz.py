@@ -83,6 +83,8 @@ def run(seed: int, count: int) -> None:
         for item in split(session.take_output()):
             assert item.source == 10 and item.destination == 1 and not item.control & 0x80
             assert len(item.data) <= 250
+        if step % 3 == 0:
+            session.prepare()
         if step % 7 == 0:
             device.update(Kind.ANALOG_INPUT, [step % 4], [step], [1], [START_UTC + step], now=master.now)
             device.update_texts([step % 4], [chance.randbytes(chance.randrange(300))], [START_UTC], master.now)

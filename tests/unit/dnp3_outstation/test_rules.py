@@ -292,6 +292,27 @@ def test_application_long_answers_wait_for_a_confirmation_of_each_fragment():
     assert len(master.session.buffer) == 0
 
 
+@pytest.mark.parametrize("disturb", [False, True])
+def test_application_fragments_built_ahead_are_those_that_would_have_been_built(disturb):
+    found = []
+    for ahead in (False, True):
+        device, master = outstation([PointConfig(kind=Kind.ANALOG_INPUT, index=i, event_class=1) for i in range(2000)])
+        answers = master.request(READ, CLASS_0)
+        done = list(answers)
+        while answers[-1].con:
+            if ahead:
+                master.session.prepare()
+            if disturb and len(done) == 2:
+                change(device, master, 5.0, index=1999)
+                assert master.request(READ, CLASS_0, sequence=1) == [done[-1]]
+                assert master.request(8, b"\x14\x00\x06", destination=0xFFFF) == []
+            answers = master.confirm(answers[-1])
+            done += answers
+        found.append([(a.control, a.iin, len(a.objects)) for a in done])
+        assert done[-1].fin and not answers[-1].con
+    assert found[0] == found[1]
+
+
 def test_application_buffer_overflow_drops_the_oldest_and_is_told_until_there_is_room():
     device, master = outstation(event_buffers=(10, 3, 10))
     for value in range(5):
