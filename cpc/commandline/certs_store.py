@@ -84,6 +84,7 @@ def _print_group(title: str, entries: Sequence[Entry], now: datetime) -> None:
         if entry.rejected is not None and entry.rejected.why:
             who = f"{printable(entry.rejected.server)}: " if entry.rejected.server else ""
             print(f"  {entry.facts.thumbprint[:16]} {entry.rejected.when}: {who}{printable(entry.rejected.why)}")
+            print(f"    SHA-1   {entry.facts.thumbprint}\n    SHA-256 {entry.facts.sha256}")
 
 
 def _print_rest(lists: Sequence[FoundList], bad: Sequence[Unreadable], now: datetime) -> None:

@@ -57,11 +57,20 @@ T = TypeVar("T")
 Answer = asyncio.Future[bytes]
 
 
+def _quiet_library() -> None:
+    """What the library would log is told in errors; who wants it all the same sets a level of his own."""
+    for name in ("asyncua", "uaprotocol"):
+        logger = logging.getLogger(name)
+        if logger.level == logging.NOTSET:
+            logger.setLevel(logging.CRITICAL + 1)
+
+
 class Channel:
     """One TCP connection with a secure channel on it and at most one session."""
 
     def __init__(self, url: str, *, connect_timeout: float, patience: float) -> None:
         """`connect_timeout` is for the TCP connection, `patience` for each answer while the session is set up."""
+        _quiet_library()
         self._client = Client(url, timeout=patience)
         self._client.secure_channel_timeout = CHANNEL_LIFETIME_MS
         self._client.session_timeout = SESSION_TIMEOUT_MS

@@ -67,3 +67,7 @@ class Refused(OpcUaError):
 
     def __init__(self, operation: str, code: int, advice: str = "") -> None:
         super().__init__(operation, f"the server answers {quality_name(code)}", advice, quality=code)
+
+    def advised(self, advice: str) -> Refused:
+        """The same with another advice."""
+        return Refused(self.operation, self.quality, advice)

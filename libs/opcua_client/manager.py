@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -119,7 +118,6 @@ class OpcUaClientManager:
             elif open_nodes:
                 asked.append(server)
         if asked:
-            _quiet_library()
             found = asyncio.run(ask_all(asked, seconds))
             self._described.update(found)
             self._asked.update(found)
@@ -145,7 +143,6 @@ class OpcUaClientManager:
         `shm_list` holds the writers and `semaphore_list` the semaphores that guard them, pair by pair. Runs in any
         thread. ValueError where a writer holds a point that is not among `points`.
         """
-        _quiet_library()
         publisher = Publisher(self._points, shm_list, semaphore_list)
         loop = asyncio.new_event_loop()
         self._loop = loop
@@ -256,10 +253,3 @@ def _wind_up(loop: asyncio.AbstractEventLoop) -> None:
         loop.run_until_complete(loop.shutdown_asyncgens())
     finally:
         loop.close()
-
-
-def _quiet_library() -> None:
-    """What the library would log is told in `$last_error`; who wants it all the same sets a level of his own."""
-    logger = logging.getLogger("asyncua")
-    if logger.level == logging.NOTSET:
-        logger.setLevel(logging.CRITICAL + 1)

@@ -23,8 +23,9 @@ from opcua_client.endpoints import (
     same_promises,
     secret_policy,
 )
-from opcua_client.errors import Misconfigured, Untrusted
+from opcua_client.errors import Misconfigured, Refused, Untrusted
 from opcua_client.learning import Learner
+from opcua_client.qualities import BAD_CERTIFICATE_UNTRUSTED, BAD_SECURITY_CHECKS_FAILED
 from opcua_client.structures import Types
 from opcua_client.trust import check_server_certificate
 
@@ -131,8 +132,14 @@ def _application_uri(server: OpcUaServer, identity: Identity | None) -> str:
 async def _secure(channel: Channel, server: OpcUaServer, endpoint: Endpoint,
                   identity: Identity | None) -> x509.Certificate:
     certificate = check_server_certificate(server, endpoint)
-    await channel.open(endpoint.policy.rpartition("#")[2], endpoint.mode, server=certificate, identity=identity,
-                       application_uri=_application_uri(server, identity))
+    try:
+        await channel.open(endpoint.policy.rpartition("#")[2], endpoint.mode, server=certificate, identity=identity,
+                           application_uri=_application_uri(server, identity))
+    except Refused as error:
+        if error.quality not in (BAD_SECURITY_CHECKS_FAILED, BAD_CERTIFICATE_UNTRUSTED):
+            raise
+        own = server.client_certificate or (server.pki / "own" / "certs" if server.pki is not None else "ours")
+        raise error.advised(f"have the server trust our certificate, {own}") from error
     return certificate
 
 

@@ -39,6 +39,8 @@ MOST_REJECTED, MOST_REJECTED_OF_ONE = 100, 8
 FOLDERS = ("own/certs", "own/private", "trusted/certs", "trusted/crl", "issuers/certs", "issuers/crl", "rejected")
 
 _log = logging.getLogger("opcua_client")
+_told: set[str] = set()
+"""What the log has been told of folders that can't be written; it need not stand there at every attempt."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -210,7 +212,9 @@ def reject(folder: Path, blob: bytes, *, why: str, server: str, url: str) -> Pat
         write_whole(path, blob)
         write_whole(note, json.dumps({"when": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%SZ}", **said}, indent=1).encode())
     except OSError as error:
-        _log.warning("%s: a rejected certificate can't be kept here: %s", place, error.strerror or error)
+        text = f"{place}: rejected certificates can't be kept here: {error.strerror or error}"
+        _log.log(logging.DEBUG if text in _told else logging.WARNING, "%s", text)
+        _told.add(text)  # as many as there are folders
         return None
     return path
 
