@@ -17,6 +17,7 @@ from endpoint_config import (
     check_rules,
     check_together,
     effective,
+    line_conflicts,
     load,
 )
 
@@ -102,6 +103,7 @@ def _examine(report: _Report) -> None:
         report.faults += impossible
         report.warnings += plans.feasibility(report.file, report.interval)
         report.warnings += certs_expiry.warnings(report.file)
+        report.warnings += plans.tls_files(report.file)
 
 
 def _check_services(partition: Partition, reports: Mapping[Path, _Report]) -> None:
@@ -113,8 +115,11 @@ def _check_services(partition: Partition, reports: Mapping[Path, _Report]) -> No
             if kind and kind != service.kind:
                 report.faults.append(Fault(file=report.file.file, line=0, message=(
                     f"is a file of kind {kind}; {partition.file} needs a file of kind {service.kind} here")))
-        for warning in check_together([report.file for report in members]):
+        files = [report.file for report in members]
+        for warning in (*check_together(files), *plans.feasibility_together(files, partition.interval)):
             next((r for r in members if r.file.file == warning.file), members[0]).warnings.append(warning)
+        for fault in line_conflicts([server for file in files for server in file.modbus], across_files=True):
+            next(r for r in members if r.file.file == fault.file).faults.append(fault)
 
 
 def _check_rules(reports: Mapping[Path, _Report]) -> None:

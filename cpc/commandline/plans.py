@@ -102,3 +102,27 @@ def feasibility(file: EndpointFile, default_interval: float = 1.0) -> list[Fault
         Fault(file=load.servers[0].file, line=load.servers[0].line, message=str(load))
         for load in loads(file.modbus, default_interval) if load.is_tight
     ]
+
+
+def feasibility_together(files: Iterable[EndpointFile], default_interval: float = 1.0) -> list[Fault]:
+    """The same for connections and lines that several files of a service share."""
+    from modbus_tcp_client import feasibility as loads
+
+    servers = [server for file in files for server in file.modbus]
+    return [
+        Fault(file=load.servers[0].file, line=load.servers[0].line, message=f"{load} (units of several files)")
+        for load in loads(servers, default_interval)
+        if load.is_tight and len({server.file for server in load.servers}) > 1
+    ]
+
+
+def tls_files(file: EndpointFile) -> list[Fault]:
+    """Warnings for certificates and keys of Modbus over TLS that can't be used, or not for long; each file once."""
+    found: dict[str, Fault] = {}
+    for server in file.modbus:
+        if server.tls is not None:
+            from modbus_tcp_client.tls import troubles
+
+            for text in troubles(server.tls):
+                found.setdefault(text, Fault(file=server.file, line=server.line, message=f"{server.alias}: {text}"))
+    return list(found.values())

@@ -16,6 +16,7 @@ from .loading import (
     load_partition,
     load_rules,
 )
+from .modbus_transport import line_conflicts
 from .models import (
     Audience,
     ConfigError,
@@ -112,6 +113,7 @@ __all__ = [
     "check_together",
     "default_mqtt",
     "effective",
+    "line_conflicts",
     "load",
     "load_consumer",
     "load_modbus",

@@ -183,7 +183,6 @@ def check_together(files: Sequence[EndpointFile]) -> tuple[Fault, ...]:
     units = [server for file in files for server in file.modbus]
     _, warnings = distinct(units)
     warnings += same_units(units, across_files=True)
-    warnings += line_conflicts(units, across_files=True)
     warnings += distinct([server for file in files for server in file.opcua])[1]
     return tuple(warnings)
 

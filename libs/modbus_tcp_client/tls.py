@@ -6,6 +6,7 @@ the role of a client as an extension of its certificate (clause 8.4).
 
 from __future__ import annotations
 
+import datetime
 import errno
 import logging
 import select
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 
 ROLE_OID = "1.3.6.1.4.1.50316.802.1"
 """Extension that holds a role as UTF8String."""
+
+SOON_DAYS = 30
+"""A certificate that ends within so many days is worth a warning."""
 
 _log = logging.getLogger("modbus_tcp_client")
 
@@ -147,6 +151,37 @@ def role_of(certificate: Path) -> str:
     if value[:1] == b"\x0c" and len(value) >= 2:
         value = value[3:] if value[1] == 0x81 else value[2:]
     return str(value.decode("utf-8", "replace"))
+
+
+def troubles(settings: TlsSettings, now: datetime.datetime | None = None) -> list[str]:
+    """What is wrong with the files of an entry, or will be soon: `what; what to do`. Files that are missing are not
+    spoken of."""
+    found = []
+    paths = (settings.ca_certificate, settings.client_certificate, settings.client_private_key)
+    if all(path is None or path.is_file() for path in paths):
+        try:
+            context(settings)
+        except ChannelError as fault:
+            found.append(f"{fault.failure.what}; {fault.failure.todo}")
+    for name in ("ca_certificate", "client_certificate"):
+        path = getattr(settings, name)
+        days = _days_left(path, now or datetime.datetime.now(datetime.UTC))
+        if days is not None and days < SOON_DAYS:
+            when = f"ended {-days:.0f} days ago" if days < 0 else f"ends in {days:.0f} days"
+            found.append(f"{name} {path} {when}; a certificate that is valid for longer")
+    return found
+
+
+def _days_left(certificate: Path | None, now: datetime.datetime) -> float | None:
+    from cryptography import x509
+
+    if certificate is None:
+        return None
+    try:
+        loaded = x509.load_pem_x509_certificates(certificate.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return min((one.not_valid_after_utc - now).total_seconds() / 86_400 for one in loaded)
 
 
 class TlsChannel:

@@ -17,7 +17,7 @@ from endpoint_config import (
     SerialLine,
     TlsSettings,
     Transport,
-    check_together,
+    line_conflicts,
     load,
     load_modbus,
     to_xml,
@@ -110,7 +110,8 @@ def test_lines_of_two_files_must_agree_too(tmp_path: Path) -> None:
     second.write_text(modbus(line(alias="B", unit_id=2, parity="odd")))
     with pytest.raises(ConfigError, match="parity odd and even"):
         load_modbus([first, second])
-    assert any("parity odd" in warning.message for warning in check_together([load(first), load(second)]))
+    servers = [server for file in (first, second) for server in load(file).modbus]
+    assert [fault.file for fault in line_conflicts(servers, across_files=True)] == [second]
 
 
 def test_tls_has_a_port_of_its_own_and_warns_of_what_is_not_there(tmp_path: Path) -> None:

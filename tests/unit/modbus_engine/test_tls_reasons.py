@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from endpoint_config.transports import TlsSettings
-from modbus_tcp_client.tls import context, failure_of, role_of
+from modbus_tcp_client.tls import context, failure_of, role_of, troubles
 from tls_rig import Authority
 
 
@@ -49,3 +49,18 @@ def test_what_the_library_says_becomes_what_an_engineer_can_act_on(reason: str, 
     fault = ssl.SSLError(1, "[SSL] words")
     fault.reason = reason
     assert said in failure_of(fault, TlsSettings(client_certificate=Path("c.pem"))).what
+
+
+def test_files_that_will_not_do_are_told_before_anything_is_sent(authority: Authority, tmp_path: Path) -> None:
+    me, soon, gone = authority.issue("me"), authority.issue("soon", days=5), authority.issue("gone", days=-3)
+
+    def told(certificate: Path, key: Path) -> str:
+        return " ".join(troubles(TlsSettings(ca_certificate=authority.certificate, client_certificate=certificate,
+                                             client_private_key=key)))
+
+    long = authority.issue("long", days=300)
+    assert told(long.certificate, long.key) == ""
+    assert "can't be used: key values mismatch" in told(long.certificate, me.key)
+    assert f"client_certificate {soon.certificate} ends in 5 days" in told(soon.certificate, soon.key)
+    assert f"client_certificate {gone.certificate} ended 3 days ago" in told(gone.certificate, gone.key)
+    assert told(tmp_path / "none.pem", me.key) == ""
