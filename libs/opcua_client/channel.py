@@ -102,10 +102,11 @@ class Channel:
 
     async def greet(self) -> None:
         """Connect and say hello, and no more: whether a server is alive."""
-        await self._connect()
+        await self.connect()
         await self._hello()
 
-    async def _connect(self) -> None:
+    async def connect(self) -> None:
+        """The TCP connection; Unreachable where there is none."""
         url = self._client.server_url
         host, port = str(url.hostname), int(url.port or 0)
         try:

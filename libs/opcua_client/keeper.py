@@ -13,7 +13,7 @@ from endpoint_config import OpcUaServer
 from opcua_client.channel import Channel
 from opcua_client.encoding import parse_node_id, read_body, read_value_id
 from opcua_client.errors import OpcUaError, Silent, Unanswered, Unreachable
-from opcua_client.session import CLOSE_SECONDS, Session, greet, open_session
+from opcua_client.session import CLOSE_SECONDS, Session, greet, knock, open_session
 
 QUICK_PAUSE = 0.5
 """Longest pause (s) after a TCP connection that did not come about: one SYN costs the server nothing."""
@@ -148,11 +148,24 @@ class Keeper:
         await asyncio.sleep((self._quick if quick else self._slow).pause())
 
     async def _space(self) -> None:
-        """Hold the next session off while sessions break soon after they began."""
+        """Hold the next session off while sessions break soon after they began, unless because the server went down."""
         lived = time.monotonic() - self._began
-        self._short = self._short + 1 if lived < SHORT_SESSION else 0
-        spacing = min(FIRST_SPACING * 1.5**self._short, LONGEST_SPACING) if self._short else 0.0
-        await asyncio.sleep(max(spacing - lived, 0.0))
+        if lived >= SHORT_SESSION or await self._is_down():
+            self._short = 0
+            return
+        self._short += 1
+        spacing = min(FIRST_SPACING * 1.5**self._short, LONGEST_SPACING)
+        await asyncio.sleep(max(self._began + spacing - time.monotonic(), 0.0))
+
+    async def _is_down(self) -> bool:
+        """Whether nobody listens at the server: it restarts, and ends no sessions out of spite."""
+        try:
+            await knock(self._server, min(self._server.timeout, QUICK_CONNECT))
+        except Unreachable:
+            return True
+        except OpcUaError:
+            return False
+        return False
 
     async def _watch(self, session: Session) -> OpcUaError:
         """Look after a session until it ends; the reason is returned."""

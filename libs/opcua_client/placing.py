@@ -37,7 +37,8 @@ from opcua_client.skipping import (
 )
 from opcua_client.structures import NOTHING, Item, Layout, StructField, StructType, Types, Want
 
-NO_ELEMENT, NO_FIELD, NO_PATH, NO_TYPE, NO_FIT, NO_ARRAY, NO_STRUCTURE, NOT_YET = range(0x20, 0x28)
+NO_ELEMENT, NO_FIELD, NO_PATH, NO_TYPE, NO_FIT, NO_ARRAY, NO_STRUCTURE, NOT_YET, NO_SINGLE = range(
+    0x20, 0x29)
 ABSENCE: dict[int, tuple[int, str]] = {
     NO_ELEMENT: (BAD_INDEX_RANGE_NO_DATA, "the array is shorter"),
     NO_FIELD: (BAD_NO_DATA, "the optional field is absent"),
@@ -47,6 +48,7 @@ ABSENCE: dict[int, tuple[int, str]] = {
     NO_FIT: (BAD_DECODING_ERROR, "the value does not fit the structure's definition"),
     NO_ARRAY: (BAD_TYPE_MISMATCH, "not an array"),
     NO_STRUCTURE: (BAD_TYPE_MISMATCH, "not a structure"),
+    NO_SINGLE: (BAD_TYPE_MISMATCH, "a Variant within a Variant"),
 }
 """Marks that stand in place of an encoding byte, none of which a Variant can have; quality and reason."""
 MOST_EMPTY = 1_000
@@ -105,6 +107,10 @@ class Placer:
         if not code & IS_ARRAY:
             for inner in want.elements.values():
                 self._mark(inner, NO_ARRAY)
+            if kind == Wire.VARIANT:  # only elements of an array may be Variants themselves
+                self._mark(want, NO_SINGLE)
+                self.reusable = False
+                return skip_payload(self.body, at, code, depth)
             return self._scalar(at, kind, want, depth)
         end = self._array(at, kind, want, depth)
         if code & HAS_DIMENSIONS:

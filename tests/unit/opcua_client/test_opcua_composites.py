@@ -203,6 +203,15 @@ def test_a_structure_that_does_not_fit_its_definition_harms_nobody_else() -> Non
     assert names(batch) == ["BadTypeMismatch", "Good"]
 
 
+def test_a_variant_within_a_variant_is_no_value() -> None:
+    made = converter([[((), "Double")], [((0,), "Double")]])
+    nested = b"\x18" + variant(1.5, ua.VariantType.Double)
+    batch = made.batch(answer(nested, nested), 0)
+    assert names(batch) == ["BadTypeMismatch", "BadTypeMismatch"]
+    array = b"\x98" + struct.pack("<i", 1) + variant(1.5, ua.VariantType.Double)
+    assert names(made.batch(answer(variant(2.5, ua.VariantType.Double), array), 0)) == ["Good", "Good"]
+
+
 def test_arrays_of_structures() -> None:
     made = converter([[((i, "Motor", "Speed"), "Double") for i in range(3)]], drive_types())
     body = answer(b"\x96" + struct.pack("<i", 2) + extension(drive()) + extension(drive("", (), 0)))
