@@ -97,6 +97,9 @@ def _node(entry: Entry, name: str, faulty: set[etree._Element], outer: Subscribi
         check_subscribing(entry, node.subscribing, outer, node.datatype)
     if node.length or node.fields:
         _check_composite(entry, node)
+    if not node.fields and node.datatype.casefold() in ("structure", "extensionobject"):
+        entry.warn("datatype", f"datatype {node.datatype} without field elements gives no value; a field element for "
+                   "each value wanted")
     return node
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from opcua_client.datatypes import Wire
 from opcua_client.errors import Malformed, Refused
 from opcua_client.placing import Placer
 from opcua_client.skipping import (
@@ -28,6 +29,7 @@ from opcua_client.skipping import (
     OPERATION,
     SIZES,
     TAILS,
+    localized_guards,
     skip_array,
     skip_diagnostic,
     skip_diagnostic_item,
@@ -273,11 +275,13 @@ def skim(body: bytes, start: int, count: int) -> Layout:
                 at += 1
                 size = SIZES[code]
                 if size < 0:
+                    begin, at = at, skip_payload(body, at, code, 0)
                     if code in LENGTH_PREFIXED:
-                        guards.extend(range(at, at + 4))
+                        guards.extend(range(begin, begin + 4))
+                    elif code == Wire.LOCALIZEDTEXT:
+                        guards.extend(localized_guards(body, begin))
                     else:
                         reusable = False
-                    at = skip_payload(body, at, code, 0)
                 else:
                     at += size
             codes.append(code)

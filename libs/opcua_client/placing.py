@@ -31,6 +31,7 @@ from opcua_client.skipping import (
     OPERATION,
     SIZES,
     bounded,
+    localized_guards,
     skip_node_id,
     skip_payload,
     skip_string,
@@ -165,8 +166,11 @@ class Placer:
         elif kind in LENGTH_PREFIXED:
             end = self._guarded_string(at)
         else:
-            self.reusable = False
             end = skip_payload(self.body, at, kind, depth)
+            if kind == Wire.LOCALIZEDTEXT:
+                self.guards.extend(localized_guards(self.body, at))
+            else:
+                self.reusable = False
         self._note(want, kind, at, end)
         return end
 

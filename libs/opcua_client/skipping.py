@@ -122,6 +122,16 @@ def _skip_localized_text(body: bytes, at: int, depth: int) -> int:  # noqa: ARG0
     return skip_string(body, at) if mask & 2 else at
 
 
+def localized_guards(body: bytes, at: int) -> list[int]:
+    """The bytes on which the places in a sound LocalizedText depend: its mask and lengths."""
+    guards, mask, at = [at], body[at], at + 1
+    for bit in (1, 2):
+        if mask & bit:
+            guards.extend(range(at, at + 4))
+            at = skip_string(body, at)
+    return guards
+
+
 def skip_extension(body: bytes, at: int, depth: int) -> int:  # noqa: ARG001
     """An ExtensionObject, of which only the length is looked at (clause 5.2.2.15)."""
     at = skip_node_id(body, at)

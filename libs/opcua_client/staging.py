@@ -24,14 +24,15 @@ class Stage:
         self._status = status
         self._alias = alias
         self._blocks = blocks_of(publisher, rows)
-        self._told: dict[int, int] = {}
+        self._told = np.zeros(len(publisher.points), np.uint32)
+        """By row: the bad quality that was told, 0 = none."""
         self._odd_times = False
         self.news = False
         """Whether the records say something that was not yet published."""
 
     def forget(self) -> None:
         """A new session: what is wrong in it is told anew."""
-        self._told.clear()
+        self._told[:] = 0
 
     def take(self, read: ReadPlan, batch: Batch, received: int) -> None:
         """Put one answer into the records, and what is wrong in it into `$last_error`."""
@@ -57,20 +58,17 @@ class Stage:
             self._odd_times = True
             notes.append(f"{read.points[batch.odd_times].name}: the source time can't be right, the time of receipt "
                          "stands in its place; set the server's clock")
-        bad = np.flatnonzero(batch.quality & 0x8000_0000)
-        if self._told and len(bad) < len(batch.quality):
-            good = np.flatnonzero((batch.quality & 0x8000_0000) == 0)
-            for row in read.rows[good].tolist():
-                self._told.pop(row, None)
-        reasons = dict(batch.mismatches)
-        for place in bad.tolist():
-            row, quality = int(read.rows[place]), int(batch.quality[place])
-            if self._told.get(row) != quality and quality != BAD_WAITING_FOR_INITIAL_DATA:
-                self._told[row] = quality
-                notes.append(f"{read.points[place].name}: {reasons.get(place) or 'server'}: {quality_name(quality)}")
+        bad = np.where(batch.quality & 0x8000_0000, batch.quality, 0)
+        changed = np.flatnonzero((bad != self._told[read.rows]) & (bad != 0) & (bad != BAD_WAITING_FOR_INITIAL_DATA))
+        self._told[read.rows] = bad
+        reasons = dict(batch.mismatches) if len(changed) else {}
+        for place in changed[:MOST_NOTES].tolist():
+            notes.append(f"{read.points[place].name}: {reasons.get(place) or 'server'}: "
+                         f"{quality_name(int(batch.quality[place]))}")
         if notes:
-            count = f"{len(notes)} notes, " if len(notes) > 1 else ""
-            self._status.note_error(f"{self._alias}: read: {count}{', '.join(notes[:MOST_NOTES])}")
+            number = len(notes) + max(len(changed) - MOST_NOTES, 0)
+            count = f"{number} notes, " if number > 1 else ""
+            self._status.note_error(f"{self._alias}: read: {count}{', '.join(notes)}")
 
     def lose(self, plan: GroupPlan) -> None:
         """Nodes that can't be asked for."""
