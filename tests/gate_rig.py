@@ -9,7 +9,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from typing import Any
 
 from command_channel import CommandClient, gate_socket
 from peers import Peer, free_port, wait_until
-from plant import running
+from plant import cpc, running
 
 ENDPOINT = ("<endpoint><name>{name}</name><function>{function}</function><address>{address}</address>"
             "<quantity>{quantity}</quantity><offset>{offset}</offset><type>t</type><description>d</description>{more}"
@@ -78,6 +78,11 @@ class GatePlant:
         wait_until(self.socket.exists, 20.0)
         return CommandClient(self.socket, issuer=issuer)
 
+    def order(self, words: str) -> None:
+        """Have the simulator carry out an order."""
+        done = cpc("order", self.folder / "c", *words.split())
+        assert done.returncode == 0, done.stderr + done.stdout
+
     def kill_gate(self) -> None:
         """SIGKILL to the gate's process; the supervisor starts it again."""
         pid = int(re.findall(r"running service=commands pid=(\d+)", self.partition.output)[-1])
@@ -101,13 +106,15 @@ def is_write(entry: dict[str, Any]) -> bool:
 
 @contextmanager
 def gate_plant(namespace: str, *, user: str = "*", deadline: float = 2.0, rules: str = "",
-               more: str = "") -> Iterator[GatePlant]:
-    """Run simulator and partition, with `more` in its file; everything is gone at the end."""
+               more: str = "", files: Mapping[str, str] | None = None) -> Iterator[GatePlant]:
+    """Run simulator and partition, with `more` in its file, and `files` beside it; everything is gone at the end."""
     folder = Path(tempfile.mkdtemp(prefix="gate-"))  # short: the path of a Unix socket holds 107 bytes
     try:
         port = free_port()
         modbus = endpoint_file(folder / "modbus.xml", port)
         (folder / "rules.xml").write_text(rules or RULES.format(user=user, deadline=deadline))
+        for name, text in (files or {}).items():
+            (folder / name).write_text(text)
         (folder / "partition.xml").write_text(
             f"<partition><namespace>{namespace}</namespace><interval>0.1</interval><state>state</state>"
             "<service kind='modbus'><file>modbus.xml</file></service>"

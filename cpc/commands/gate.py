@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from acquisition import WriteOutcome, WriteRequest, WriteResult
-from command_channel import Answer, Command, MessageError, Mode, Status, decode_command
+from command_channel import NEVER_HEARD, UNDER_WAY, Answer, Command, MessageError, Mode, Status, decode_command
 from command_channel.messages import to_json
 from endpoint_config import CommandRule
 
@@ -184,9 +184,9 @@ class Gate:
     def _what_became(self, command: Command, peer: Peer) -> Answer:
         entry = self.ledger.entries.get(command.request_id)
         if entry is None or entry.uid != peer.uid:
-            return _answer(command, Status.REFUSED, message="no such request of this user is known")
+            return _answer(command, Status.REFUSED, message=NEVER_HEARD)
         status = entry.status or Status.ACCEPTED
-        return _answer(command, status, message=entry.message if entry.status else "under way")
+        return _answer(command, status, message=entry.message if entry.status else UNDER_WAY)
 
     # ------------------------------------------------------------ sending
 

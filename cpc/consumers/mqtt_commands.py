@@ -1,8 +1,7 @@
 """Commands from an MQTT broker to the command gate, and its answers back. It decides nothing: the gate does.
 
 A command is a JSON object `{"request_id", "value", "expires"}` on the set topic of a point; every answer of the gate
-goes to that topic with `/result` behind it. Values of other topics may be forwarded to a point. What the gate was asked
-and has not answered when it goes is asked for again when it is back, never sent again.
+goes to that topic with `/result` behind it. Values of other topics may be forwarded to a point.
 """
 
 from __future__ import annotations
@@ -11,23 +10,10 @@ import json
 import logging
 import math
 import secrets
-import select
 import time
-from dataclasses import dataclass
 from typing import Any
 
-from command_channel import (
-    Answer,
-    Command,
-    CommandClient,
-    GateUnavailable,
-    MessageError,
-    Mode,
-    Status,
-    Value,
-    encode_command,
-    gate_socket,
-)
+from command_channel import Answer, Command, MessageError, Mode, Status, Value, encode_command
 from command_channel.messages import format_time, from_json, parse_time, to_json
 from endpoint_config import MqttCommands, MqttForward, attributes_of
 from mqtt_link import Link, Message, fill, matches
@@ -36,38 +22,21 @@ from process_image import Point
 
 from cpc.consumers.base import Base
 from cpc.consumers.contract import Context, Health, Refused
+from cpc.consumers.gate_line import line_to_gate
 from cpc.logs import event
 
 QOS = 1
 MOST_PAYLOAD = 8192
-MOST_ASKED = 1000
-"""Commands that may wait for their answer; further ones are refused here."""
-CONNECT_AGAIN = 0.2
-"""Seconds between attempts to reach the gate."""
-ASK_AGAIN = 0.5
-"""Seconds after which the fate of a command that another connection asked for is asked for again."""
-FORGET = 600.0
-"""Seconds after which a command that got no answer is given up: the gate answers within minutes or not at all."""
 _KEYS = frozenset(["request_id", "value", "expires", "priority", "verify", "mode", "dry_run"])
 
 _log = logging.getLogger("mqtt")
-
-
-@dataclass(slots=True)
-class _Asked:
-    topic: str
-    """Where answers go; empty for a forwarded value."""
-    command: Command
-    since: float
-    ask_at: float = math.inf
-    """When to ask for its fate, monotonic."""
 
 
 class MqttCommander(Base):
     """See the module."""
 
     metrics = (
-        Point(name="$commands", type="uint64", description="commands taken since the start"),
+        Point(name="$commands", type="uint64", description="commands passed to the gate since the start"),
         Point(name="$answers", type="uint64", description="answers published since the start"),
         Point(name="$refused", type="uint64", description="messages that were no command, or could not be passed on"),
     )
@@ -77,19 +46,13 @@ class MqttCommander(Base):
         if not isinstance(context.settings, MqttCommands):
             raise Refused(f"{context.name}: needs the settings of an <mqtt_commands> element")
         self.settings = settings = context.settings
-        commands = context.partition.commands
-        folder = commands.directory if commands is not None else None
-        self._socket = gate_socket(context.namespace, folder)
+        self._gate = line_to_gate(context.partition, context.namespace, context.name)
         self.link = Link(settings.connection, context.name)
         self.link.on_message = self._take
         self.link.subscribe({_filter(settings.set_topic): QOS, **{f.topic: 0 for f in settings.forwards}})
-        self._gate: CommandClient | None = None
-        self._gate_after = 0.0
-        self._asked: dict[str, _Asked] = {}
         self._topics: dict[str, str] = {}
         self._layouts: tuple[tuple[Point, ...], ...] = ()
         self._counts = dict.fromkeys(("$commands", "$answers", "$refused"), 0.0)
-        self._gate_message = ""
 
     def start(self) -> None:
         """Nothing is kept from an earlier life: the broker has what was not taken, the gate what was."""
@@ -99,10 +62,8 @@ class MqttCommander(Base):
         self.link.step()
         for feed in self.feeds:
             feed.follow()
-        self._reach_gate()
-        self._hear_gate()
-        self._forget()
-        sockets = [(self._gate.fileno(), select.POLLIN)] if self._gate is not None else []
+        self._gate.step()
+        sockets = self._gate.sockets()
         descriptor = self.link.descriptor
         if descriptor >= 0:
             sockets.append((descriptor, self.link.events))
@@ -114,8 +75,7 @@ class MqttCommander(Base):
     def stop(self) -> None:
         """Leave broker and gate; what was passed on is carried out all the same."""
         self.link.close()
-        if self._gate is not None:
-            self._gate.close()
+        self._gate.close()
         for waker in self._wakers:
             waker.close()
         for feed in self.feeds:
@@ -123,8 +83,8 @@ class MqttCommander(Base):
 
     def health(self) -> Health:
         """Connected while both the broker and the gate are there."""
-        message = self.link.message or self._gate_message
-        return Health(connected=self.link.up and self._gate is not None, message=message, counts=self._counts)
+        message = self.link.message or self._gate.message
+        return Health(connected=self.link.up and self._gate.connected, message=message, counts=self._counts)
 
     # ------------------------------------------------------------ from the broker
 
@@ -153,7 +113,11 @@ class MqttCommander(Base):
             self._reject(message.topic, request_id, str(error))
             return
         # one that the broker gives again may have been passed on before: its fate is asked for first
-        self._pass_on(_Asked(message.topic, command, time.monotonic()), again=message.dup)
+        why = self._gate.ask(command, lambda answer: self._publish(message.topic, answer), again=message.dup)
+        if why:
+            self._reject(message.topic, request_id, why)
+        else:
+            self._counts["$commands"] += 1
 
     def _make(self, point: str, document: dict[str, Any], request_id: str) -> Command:
         if "value" not in document:
@@ -180,12 +144,15 @@ class MqttCommander(Base):
             command = Command(request_id=secrets.token_hex(16), point=forward.point, value=value,
                               issuer=self.context.name)
             encode_command(command)
+            why = self._gate.ask(command, lambda _answer: None)
         except MessageError as error:
+            why = str(error)
+        if why:
             self._counts["$refused"] += 1
             event(_log, logging.WARNING, "a value was not forwarded", topic=message.topic, point=forward.point,
-                  reason=error)
-            return
-        self._pass_on(_Asked("", command, time.monotonic()), again=False)
+                  reason=why)
+        else:
+            self._counts["$commands"] += 1
 
     def _reject(self, topic: str, request_id: str, why: str) -> None:
         self._counts["$refused"] += 1
@@ -207,90 +174,6 @@ class MqttCommander(Base):
             "device": point.device, "id": known.id, "site": known.site, "devicetype": known.devicetype,
             "point": point.name, "node": self.settings.node, "name": self.context.name})
 
-    # ------------------------------------------------------------ to the gate
-
-    def _pass_on(self, asked: _Asked, *, again: bool) -> None:
-        request_id = asked.command.request_id
-        if len(self._asked) >= MOST_ASKED or request_id in self._asked:
-            why = "too many commands wait" if request_id not in self._asked else "this request_id is under way"
-            self._reject_asked(asked, why)
-            return
-        self._reach_gate()
-        if self._gate is None:
-            self._reject_asked(asked, self._gate_message)
-            return
-        self._counts["$commands"] += 1
-        self._asked[request_id] = asked
-        self._send(_query(asked.command) if again else asked.command)
-
-    def _reject_asked(self, asked: _Asked, why: str) -> None:
-        if asked.topic:
-            self._reject(asked.topic, asked.command.request_id, why)
-        else:
-            self._counts["$refused"] += 1
-
-    def _send(self, command: Command) -> None:
-        if self._gate is not None:
-            try:
-                self._gate.send(command)
-            except GateUnavailable as error:
-                self._lose_gate(str(error))
-
-    def _reach_gate(self) -> None:
-        if self._gate is not None or time.monotonic() < self._gate_after:
-            return
-        self._gate_after = time.monotonic() + CONNECT_AGAIN
-        try:
-            self._gate = CommandClient(self._socket, issuer=self.context.name)
-        except GateUnavailable as error:
-            self._gate_message = f"{self.context.name}: {error}"
-            return
-        self._gate_message = ""
-        for asked in list(self._asked.values()):
-            self._send(_query(asked.command))
-
-    def _hear_gate(self) -> None:
-        gate = self._gate
-        if gate is None or not select.select([gate], [], [], 0)[0]:
-            return
-        heard = 0
-        for answer in gate.answers(time.monotonic() + 0.001):
-            heard += 1
-            self._tell(answer)
-        if not heard:
-            self._lose_gate("the gate has gone")
-
-    def _lose_gate(self, why: str) -> None:
-        if self._gate is not None:
-            self._gate.close()
-        self._gate, self._gate_message = None, f"{self.context.name}: {why}"
-
-    def _tell(self, answer: Answer) -> None:
-        """An answer of the gate to whoever asked."""
-        asked = self._asked.get(answer.request_id)
-        if asked is None:
-            return
-        if answer.status is Status.REFUSED and answer.message == "no such request of this user is known":
-            self._send(asked.command)  # it never got there
-            return
-        if answer.status is Status.ACCEPTED and answer.message == "under way":
-            asked.ask_at = time.monotonic() + ASK_AGAIN  # its final answer goes to the connection that asked first
-            return
-        only = asked.command.dry_run or asked.command.mode in (Mode.SELECT, Mode.QUERY)
-        if answer.status.is_final or only:
-            del self._asked[answer.request_id]
-        if asked.topic:
-            self._publish(asked.topic, answer)
-
-    def _forget(self) -> None:
-        """Ask again for what another connection asked, and give up what is old."""
-        now = time.monotonic()
-        for asked in [a for a in self._asked.values() if a.ask_at <= now]:
-            asked.ask_at = math.inf
-            self._send(_query(asked.command))
-        for request_id in [k for k, asked in self._asked.items() if now - asked.since > FORGET]:
-            del self._asked[request_id]
-
     def _publish(self, topic: str, answer: Answer) -> None:
         document: dict[str, Any] = {"request_id": answer.request_id, "status": answer.status.value,
                                     "message": answer.message, "timestamp": format_time(answer.time)}
@@ -299,11 +182,6 @@ class MqttCommander(Base):
                 document[name] = to_json(value)
         self._counts["$answers"] += 1
         self.link.publish(Message(topic=f"{topic}/result", payload=json.dumps(document).encode(), qos=QOS))
-
-
-def _query(command: Command) -> Command:
-    return Command(request_id=command.request_id, point=command.point, value=command.value, issuer=command.issuer,
-                   mode=Mode.QUERY)
 
 
 def _filter(template: str) -> str:

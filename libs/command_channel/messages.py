@@ -22,6 +22,10 @@ MOST_BYTES = 16384
 MOST_ID = 128
 MOST_NAME = 1024
 HIGHEST_PRIORITY = 9
+NEVER_HEARD = "no such request of this user is known"
+"""Message of the answer to a query for a request that the gate does not know: it was not carried out."""
+UNDER_WAY = "under way"
+"""Message of the answer to a query for one that has no final answer yet."""
 
 _KEYS = ("version", "request_id", "point", "value", "issuer", "expires", "priority", "mode", "dry_run", "verify")
 

@@ -33,14 +33,9 @@ def plant() -> Iterator[GatePlant]:
 
 @pytest.fixture
 def gate(plant: GatePlant) -> Iterator[CommandClient]:
-    order(plant, "clear")
+    plant.order("clear")
     with plant.client() as client:
         yield client
-
-
-def order(plant: GatePlant, words: str) -> None:
-    done = cpc("order", plant.folder / "c", *words.split())
-    assert done.returncode == 0, done.stderr + done.stdout
 
 
 def log(plant: GatePlant) -> list[dict[str, Any]]:
@@ -69,22 +64,22 @@ def test_a_device_that_does_something_else_is_reported_with_what_was_read(
     plant: GatePlant, gate: CommandClient, fault: str, value: float, read: float | None,
 ) -> None:
     assert gate.write("PLC/Setpoint", 20.0).status is Status.VERIFIED
-    order(plant, f"fault {fault}")
+    plant.order(f"fault {fault}")
     answer = gate.write("PLC/Setpoint", value)
     assert (answer.status, answer.read) == (Status.NOT_VERIFIED, 20.0 if read is None else read), answer
 
 
 def test_a_device_that_refuses_is_a_failure_with_its_exception(plant: GatePlant, gate: CommandClient) -> None:
-    order(plant, "fault exception code=4 function=16")
+    plant.order("fault exception code=4 function=16")
     answer = gate.write("PLC/Setpoint", 21.0)
     assert answer.status is Status.FAILED and "PLC" in answer.message
 
 
 def test_a_device_that_does_not_answer_is_timed_out_and_written_to_once(plant: GatePlant, gate: CommandClient) -> None:
     before = len(plant.writes())
-    order(plant, "fault lost function=16")
+    plant.order("fault lost function=16")
     assert gate.write("PLC/Setpoint", 22.0).status is Status.TIMED_OUT
-    order(plant, "clear")
+    plant.order("clear")
     assert gate.write("PLC/Mode", 3).status is Status.VERIFIED
     assert [entry["function"] for entry in plant.writes()[before:]] == [16, 6]
 

@@ -24,10 +24,12 @@ from cpc.consumers.base import Base
 from cpc.consumers.contract import Context, Health, Refused
 from cpc.consumers.dnp3.controls import Controls, Gate
 from cpc.consumers.dnp3.feeding import SegmentFeed
+from cpc.consumers.dnp3.gate import CommandGate
 from cpc.consumers.dnp3.indexes import keep_indexes, load_indexes
 from cpc.consumers.dnp3.mapping import MappedPoints, map_points
 from cpc.consumers.dnp3.server import Server, now
 from cpc.consumers.feed import Feed
+from cpc.consumers.gate_line import GateLine, line_to_gate
 
 GATHER_SECONDS: Final = 3.0
 """How long the start waits for segments that are not there yet, so that masters see one set of points."""
@@ -50,7 +52,8 @@ class Dnp3Consumer(Base):
     metrics: Sequence[Point] = tuple(Point(name=name, type="uint64", description=text) for name, text in _METRICS)
 
     def __init__(self, context: Context, gate: Gate | None = None) -> None:
-        """`gate` takes the controls; without one they are refused as not authorised. Raises Refused."""
+        """`gate` takes the controls; by default the command gate of the partition where it has one, else they are
+        refused as not authorised. Raises Refused."""
         super().__init__(context)
         if not isinstance(context.settings, Settings):
             raise Refused(f"{context.name}: these are no settings of an outstation; an element dnp3 in partition.xml")
@@ -58,6 +61,10 @@ class Dnp3Consumer(Base):
         self.server = Server(self.settings)
         self.outstation: Outstation | None = None
         self.mapped = MappedPoints()
+        self._line: GateLine | None = None
+        if gate is None and context.partition.commands is not None:
+            self._line = line_to_gate(context.partition, context.namespace, context.name)
+            gate = CommandGate(self._line, context.name)
         self._gate = gate
         self._sessions: list[tuple[Session, Controls]] = []
         self._indexes = load_indexes(context.state / "points.json")
@@ -76,6 +83,8 @@ class Dnp3Consumer(Base):
         """Changes to events, then the masters; wait where there is neither."""
         took = self.take_changes()
         self._look_after_segments()
+        if self._line is not None:
+            self._line.step()
         self._complete()
         self.server.turn()
         due = self.server.next_timeout()
@@ -83,7 +92,8 @@ class Dnp3Consumer(Base):
         if not self._known:
             rest = min(rest, 0.05)
         if not took:
-            self.wait(rest, *self.server.sockets())
+            lines = self._line.sockets() if self._line is not None else []
+            self.wait(rest, *self.server.sockets(), *lines)
             self.server.turn()
 
     def take(self, segment: str, changes: Changes) -> None:
@@ -184,6 +194,8 @@ class Dnp3Consumer(Base):
     def stop(self) -> None:
         """Close the connections, then the segments."""
         self.server.close()
+        if self._line is not None:
+            self._line.close()
         super().stop()
 
     def health(self) -> Health:
