@@ -69,6 +69,7 @@ class Link:
         self.exchange = way.framing.exchange(1)
         self._delay = round(max(way.framing.pause, *(unit.server.delay for unit in units)) * 1e9)
         self._silence, self._stall = round(way.framing.silence * 1e9), round(way.framing.stall * 1e9)
+        self._paced = bool(self._delay or self._silence)
         self._heard = self._opened = 0
         self._timeout = round(max(unit.server.timeout for unit in units) * 1e9)
         self._zero_id = any(unit.server.accept_transaction_zero for unit in units)
@@ -261,7 +262,7 @@ class Link:
         room = self.in_flight - len(self.exchange.pending)
         if room <= 0 or not self.up or not (self.queue or self.urgent or self.commands):
             return
-        if now < self._resume_at:
+        if self._paced and now < self._resume_at:
             self._resume_later()
             return
         now = time.monotonic_ns()  # the process may not have run since `now`; a deadline counts from the sending

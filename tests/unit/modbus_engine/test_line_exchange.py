@@ -7,7 +7,9 @@ import struct
 
 import pytest
 from modbus_frames import (
+    AsciiSplitter,
     RtuSplitter,
+    encode_ascii,
     encode_rtu,
     exception_response,
     read_request,
@@ -197,11 +199,16 @@ def damaged(dice: random.Random, asked: bytes, frame: bytes) -> tuple[bytes, byt
     return {3: noise + frame, 4: frame + noise, 5: frame + frame}.get(kind, frame), b""
 
 
-def test_nothing_is_ever_taken_for_what_it_is_not() -> None:
+@pytest.mark.parametrize(("encode", "make"), [(encode_rtu, RtuSplitter), (encode_ascii, AsciiSplitter)],
+                         ids=["rtu", "ascii"])
+def test_nothing_is_ever_taken_for_what_it_is_not(  # type: ignore[no-untyped-def]
+    encode, make
+) -> None:
     """A line that loses bytes, adds noise, glues frames, is late and echoes; each value says what it is of."""
     good = 0
     for seed in range(60):
-        dice, line, backlog = random.Random(seed), exchange(), b""
+        dice, backlog = random.Random(seed), b""
+        line = LineExchange(encode, make(), LineMemory())
         for now in range(1_000_000, 41_000_000, 1_000_000):
             job = read(unit=dice.randrange(1, 4), address=dice.randrange(0, 6) * 10, count=2)
             told = struct.pack(">BBH", job.unit, 0, job.address)
@@ -211,7 +218,7 @@ def test_nothing_is_ever_taken_for_what_it_is_not() -> None:
                 answer = job.pdu
             job.deadline = now + 1
             asked = line.open(job)
-            stream, following = damaged(dice, asked if job.target else b"", encode_rtu(job.unit, answer))
+            stream, following = damaged(dice, asked if job.target else b"", encode(job.unit, answer))
             stream, backlog = backlog + stream, following
             place = dice.randrange(len(stream) + 1)
             done = receive(line, stream[:place]) + receive(line, stream[place:]) + line.silence()
