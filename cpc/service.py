@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from acquisition import Writing
 from command_channel import outlet_socket
 from endpoint_config import Audience, ConfigError, Fault, Partition, Service, load, load_partition
 
@@ -94,7 +95,7 @@ class Settings:
     """What one service runs with."""
 
     kind: str
-    """`modbus` or `opcua`."""
+    """`modbus`, `opcua` or `mqtt`."""
     files: tuple[Path, ...]
     config: Path | None = None
     """The partition file that says who may read what; None = the defaults."""
@@ -169,14 +170,14 @@ def all_settings(
     """The settings of every service that has files; errors as for `settings_for`."""
     given = {"modbus": modbus, "opcua": opcua}
     partition = None
-    kinds: Sequence[str] = [kind for kind in SERVICES if given[kind]]
+    kinds: Sequence[str] = [kind for kind in SERVICES if given.get(kind)]
     if config is not None or not kinds:
         partition = load_partition(Path(config or DEFAULT_CONFIG))
         kinds = kinds or [s.kind for s in partition.services if s.files]
     if not kinds and not (partition and partition.consumers):
         raise Refused(f"{config or DEFAULT_CONFIG}:0: nothing to run; a <service> with at least one file is needed")
     return tuple(
-        settings_for(kind, given[kind], None, namespace=namespace, interval=interval,
+        settings_for(kind, given.get(kind, ()), None, namespace=namespace, interval=interval,
                      partition=partition or Partition(services=(Service(kind=kind),)))
         for kind in kinds
     )
@@ -208,6 +209,10 @@ def import_manager(kind: str) -> type[Any]:
         from modbus_tcp_client import ModbusClientManager
 
         return ModbusClientManager
+    if kind == "mqtt":
+        from mqtt_ingest import MqttIngestManager
+
+        return MqttIngestManager
     from opcua_client import OpcUaClientManager
 
     return OpcUaClientManager
@@ -265,6 +270,9 @@ def load_manager(settings: Settings) -> Any:
         manager = import_manager(settings.kind)(files, xsd, interval=settings.interval)
         manager.load_endpoints_from_xml()
         manager.create_clients()
+    elif settings.kind == "mqtt":
+        manager = import_manager(settings.kind)(files, xsd, interval=settings.interval)
+        manager.parse_clients()
     else:
         manager = import_manager(settings.kind)(files, xsd, interval=settings.interval, pki=settings.pki)
         manager.parse_clients()
@@ -386,7 +394,7 @@ def serve(settings: Settings, stop: Stop, on_ready: Callable[[], None] = lambda:
 
 def _open_outlet(settings: Settings, manager: Any, stack: ExitStack) -> None:
     """Let the command gate reach the manager; where that can't be, polling goes on all the same."""
-    if settings.outlet is None:
+    if settings.outlet is None or not isinstance(manager, Writing):
         return
     from cpc.commands.outlet import Outlet
     from cpc.commands.sockets import SocketError

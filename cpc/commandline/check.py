@@ -49,7 +49,7 @@ class _Report:
 
     @property
     def devices(self) -> int:
-        return len(self.file.modbus) + len(self.file.opcua)
+        return len(self.file.modbus) + len(self.file.opcua) + sum(len(s.units) for s in self.file.mqtt)
 
 
 def run(args: Namespace) -> int:

@@ -28,7 +28,7 @@ def load_endpoints(paths: Sequence[Path]) -> Endpoints:
 
     CommandError with every fault where there is one.
     """
-    by_kind: dict[str, list[Path]] = {"modbus": [], "opcua": []}
+    by_kind: dict[str, list[Path]] = {"modbus": [], "opcua": [], "mqtt": []}
     partition: Partition | None = None
     pki: Path | None = None
     faults: list[str] = []

@@ -20,6 +20,8 @@ from cpc.private_folder import private_folder
 from cpc.service import Refused, Settings, all_settings, check_files
 from cpc.supervisor import Command, Supervisor
 
+SIMULATED = frozenset(["modbus", "opcua"])
+"""Services whose devices can be simulated; others run as they are."""
 SIMULATOR_SECONDS = 20.0
 """How long a service waits for the endpoint file of its simulated devices."""
 
@@ -59,7 +61,7 @@ def _endpoint_files(args: Namespace, services: Sequence[Settings]) -> Iterator[d
         yield {settings.kind: list(settings.files) for settings in services}
         return
     with private_folder() as folder:
-        yield {settings.kind: [folder / f"{settings.kind}.xml"] for settings in services}
+        yield {s.kind: [folder / f"{s.kind}.xml"] if s.kind in SIMULATED else list(s.files) for s in services}
 
 
 def _run_processes(args: Namespace, services: Sequence[Settings], files: dict[str, list[Path]],
@@ -110,7 +112,7 @@ def _simulators(args: Namespace, services: Sequence[Settings], files: dict[str, 
             argv=tuple(processes.python("cpc.simulators.process", s.kind, f"--output={files[s.kind][0]}",
                                         f"--log-level={args.log_level}", *(f"--file={file}" for file in s.files))),
         )
-        for s in services
+        for s in services if s.kind in SIMULATED
     ]
 
 

@@ -21,6 +21,8 @@ from .faults import Report, line_of, shown
 from .modbus_checks import same_units
 from .modbus_transport import line_conflicts
 from .models import ConfigError, EndpointFile, Fault, ModbusServer, OpcUaServer, Partition
+from .mqtt_models import MqttSource
+from .mqtt_sources import read_sources
 from .partition import read_partition
 from .rule_models import CommandRules
 from .schema import ROOTS, SchemaError, compiled, described, schema_path
@@ -112,6 +114,9 @@ def _read(kind: str, root: etree._Element, report: Report, faulty: set[etree._El
     if kind == "dnp3-map":
         mapping = read_map(root, report, faulty)
         return replace(_result(report, kind), dnp3_map=mapping)
+    if kind == "mqtt":
+        sources = read_sources(root, report, faulty)
+        return replace(_result(report, kind), mqtt=sources)
     warnings: list[Fault]
     if kind == "modbus":
         servers, warnings = distinct(modbus.read_servers(root, report, faulty))
@@ -139,6 +144,19 @@ def load_modbus(paths: Paths, xsd: PathLike | None = None) -> tuple[ModbusServer
 def load_opcua(paths: Paths, xsd: PathLike | None = None, pki: Path | None = None) -> tuple[OpcUaServer, ...]:
     """The OPC UA servers of all files of a service, aliases unique over them. Raises ConfigError for any fault."""
     return distinct([server for file in _load_all(paths, "opcua", xsd, pki) for server in file.opcua])[0]
+
+
+def load_mqtt(paths: Paths, xsd: PathLike | None = None) -> tuple[MqttSource, ...]:
+    """The MQTT sources of all files of a service. Raises ConfigError for any fault, and for an alias in two files."""
+    sources = [source for file in _load_all(paths, "mqtt", xsd) for source in file.mqtt]
+    first: dict[str, MqttSource] = {}
+    for source in sources:
+        for alias in (source.alias, *(unit.alias for unit in source.units)):
+            other = first.setdefault(alias, source)
+            if other is not source:
+                raise ConfigError((Fault(file=source.file, line=source.line, message=(
+                    f"alias {shown(alias)} stands also in {other.file}:{other.line}; a different alias for each")),))
+    return tuple(sources)
 
 
 def load_partition(path: PathLike, *, need_files: bool = True) -> Partition:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from .consumer_models import ConsumerSettings, DeviceAttributes
 from .dnp3_models import Dnp3Map
@@ -16,6 +17,9 @@ from .opcua_points import OpcUaField, OpcUaPoint, node_points
 from .rule_models import CommandRules, CommandSettings
 from .subscribing import NOTHING_SAID, Subscribing
 from .transports import SerialLine, TlsSettings, Transport
+
+if TYPE_CHECKING:
+    from .mqtt_models import MqttSource  # it builds on this module
 
 
 class ReadFunction(IntEnum):
@@ -349,6 +353,7 @@ class EndpointFile:
     """`modbus`, `opcua`, `partition`, `rules` or `dnp3-map`; empty where the root element does not tell."""
     modbus: tuple[ModbusServer, ...] = ()
     opcua: tuple[OpcUaServer, ...] = ()
+    mqtt: tuple[MqttSource, ...] = ()
     partition: Partition | None = None
     rules: CommandRules | None = None
     dnp3_map: Dnp3Map | None = None
@@ -358,7 +363,8 @@ class EndpointFile:
     @property
     def points(self) -> int:
         """Values acquired; neither system points nor `Object` nodes."""
-        return sum(len(s.points) for s in self.modbus) + sum(len(n.points) for s in self.opcua for n in s.nodes)
+        return (sum(len(s.points) for s in self.modbus) + sum(len(n.points) for s in self.opcua for n in s.nodes)
+                + sum(len(u.points) for s in self.mqtt for u in s.units))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

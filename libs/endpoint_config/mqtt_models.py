@@ -156,3 +156,49 @@ class MqttCommands(ConsumerSettings):
     forwards: tuple[MqttForward, ...] = ()
     origins: tuple[tuple[str, str], ...] = field(default=(), repr=False, compare=False)
     """Where each setting came from, by its name: `line N` or the environment variable; others are defaults."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MqttPoint:
+    """One value that somebody publishes: a `sensor_type`."""
+
+    name: str
+    datatype: str = "float64"
+    """As `Point.type` of the image."""
+    size: int = 64
+    """Bytes of its text slot (string)."""
+    unit: str = ""
+    minimum: float | None = None
+    """In its unit; outside is UncertainEngineeringUnitsExceeded."""
+    maximum: float | None = None
+    description: str = ""
+    line: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MqttUnit:
+    """Something that publishes: a `unit_id`."""
+
+    id: str
+    alias: str
+    """Its device; the id where the file gives none."""
+    points: tuple[MqttPoint, ...]
+    line: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class MqttSource:
+    """A broker, what is subscribed to there, and which units are known."""
+
+    alias: str
+    """Device of the counters; unique."""
+    connection: MqttConnection
+    topics: tuple[tuple[str, int], ...]
+    """Topic filters with their QoS."""
+    units: tuple[MqttUnit, ...] = ()
+    max_age: float = 3600.0
+    """Seconds; what is older is not taken, nor what is as far ahead as an hour."""
+    max_bytes: int = 65536
+    """Largest payload that is taken."""
+    file: Path = Path()
+    line: int = 0

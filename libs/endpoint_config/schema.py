@@ -12,14 +12,15 @@ from lxml import etree
 FILES = {
     "modbus": "modbustcp-endpoints.xsd",
     "opcua": "opcua-endpoints.xsd",
+    "mqtt": "mqtt-sources.xsd",
     "partition": "partition.xsd",
     "rules": "command-rules.xsd",
     "dnp3-map": "dnp3-map.xsd",
 }
 """Schema file of each kind of file."""
 
-ROOTS = {"modbus-servers": "modbus", "opcua-servers": "opcua", "partition": "partition", "command-rules": "rules",
-         "dnp3-map": "dnp3-map"}
+ROOTS = {"modbus-servers": "modbus", "opcua-servers": "opcua", "mqtt-sources": "mqtt",
+         "partition": "partition", "command-rules": "rules", "dnp3-map": "dnp3-map"}
 """Kind of file by the name of its root element."""
 
 
@@ -28,7 +29,7 @@ class SchemaError(Exception):
 
 
 def schema_path(kind: str) -> Path:
-    """File of the built-in schema of `modbus`, `opcua`, `partition` or `rules`; KeyError for another kind."""
+    """File of the built-in schema of `modbus`, `opcua`, `mqtt`, `partition` or `rules`; KeyError for another kind."""
     return Path(str(importlib.resources.files("endpoint_config.schemas"))) / FILES[kind]
 
 

@@ -13,7 +13,7 @@ from endpoint_config.endpoint import FUNCTIONS
 from lxml import etree
 
 ROOT = Path(__file__).resolve().parents[3]
-KINDS = ["dnp3-map", "modbus", "opcua", "partition", "rules"]
+KINDS = ["dnp3-map", "modbus", "mqtt", "opcua", "partition", "rules"]
 XS = "{http://www.w3.org/2001/XMLSchema}"
 
 
@@ -57,12 +57,12 @@ def test_an_enumeration_and_its_documentation_agree(kind: str) -> None:
 
 def test_an_unknown_kind_is_an_error() -> None:
     with pytest.raises(KeyError):
-        schema_path("mqtt")
+        schema_path("can")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_reference_names_every_element_and_every_allowed_word(kind: str) -> None:
-    pages = {"partition": "partition-file.md", "rules": "command-rules.md", "dnp3-map": "dnp3.md"}
+    pages = {"partition": "partition-file.md", "rules": "command-rules.md", "dnp3-map": "dnp3.md", "mqtt": "mqtt.md"}
     page = pages.get(kind, "endpoint-files.md")
     words = set(re.findall(r"[\w-]+", (ROOT / "docs" / "reference" / page).read_text()))
     root = etree.parse(str(schema_path(kind))).getroot()
