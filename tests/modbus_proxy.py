@@ -69,12 +69,12 @@ def libmodbus_device() -> Iterator[Device]:
 
 
 @contextmanager
-def pymodbus_device() -> Iterator[Device]:
+def pymodbus_device(*, udp: bool = False) -> Iterator[Device]:
     """pymodbus's own server in a thread, with 500 registers (5a) and 500 coils (set where a is even)."""
-    from pymodbus.server import ModbusTcpServer
+    from pymodbus.server import ModbusTcpServer, ModbusUdpServer
     from pymodbus.simulator import DataType, SimData, SimDevice
 
-    port = peers.free_port()
+    port = peers.free_port(kind=socket.SOCK_DGRAM if udp else socket.SOCK_STREAM)
     started, stop = threading.Event(), asyncio.Event()
     loop = asyncio.new_event_loop()
     servers: list[Any] = []
@@ -86,7 +86,7 @@ def pymodbus_device() -> Iterator[Device]:
             [SimData(0, values=[5 * a for a in range(500)], datatype=DataType.REGISTERS)],
             [SimData(0, values=[7 * a for a in range(500)], datatype=DataType.REGISTERS)],
         ))
-        server = ModbusTcpServer(data, address=("127.0.0.1", port))
+        server = (ModbusUdpServer if udp else ModbusTcpServer)(data, address=("127.0.0.1", port))
         servers.append(server)
         await server.serve_forever(background=True)
         started.set()

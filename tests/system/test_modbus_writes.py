@@ -6,14 +6,18 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from pathlib import Path
 
+import peers
 import pytest
 from acquisition import Value, WriteOutcome, WriteResult, Writing
 from endpoint_config.models import Datatype, ModbusPoint, ReadFunction, WriteFunction
+from endpoint_config.transports import TlsSettings, Transport
 from modbus_frames import exception_response
 from modbus_proxy import Device, Order, Proxy, libmodbus_device, pymodbus_device
 from modbus_rig import Partition, black_hole, device, holding
 from modbus_tcp_client import ModbusTCPClient
+from tls_rig import Authority
 
 W = WriteFunction
 Start = Callable[[], AbstractContextManager[Device]]
@@ -392,3 +396,34 @@ def test_writes_leave_and_rejoin_the_fast_path(shm_name: str, monkeypatch: pytes
 def _is_swept(running: Partition) -> bool:
     engine = running.manager._engine
     return engine is not None and engine.links[0].swept
+
+
+# ---------------------------------------------------------------- through UDP and TLS
+
+
+def test_points_are_written_through_udp(shm_name: str) -> None:
+    with pymodbus_device(udp=True) as plc, \
+            Partition(shm_name, [device("plc", plc.port, POINTS, transport=Transport.UDP, timeout=2.0)]) as running:
+        running.until_good("plc/setpoint", "plc/valve")
+        for name, value in (("setpoint", -12.5), ("flow", 3.25), ("bit", True), ("valve", False)):
+            assert write(running, name, value).outcome is WriteOutcome.VERIFIED
+        memory = plc.memory()
+        assert (memory.registers[10], memory.registers[20:22], memory.coils[60]) == (0x10000 - 125, [0, 0x4050], False)
+
+
+@pytest.mark.peer("socat")
+def test_points_are_written_through_tls(tmp_path: Path, shm_name: str) -> None:
+    authority, port = Authority(tmp_path), peers.free_port()
+    party = authority.issue("plc", hosts=["127.0.0.1"])
+    with libmodbus_device() as plc:
+        command = [peers.require_program("socat"), "-d", "-d",
+                   f"openssl-listen:{port},bind=127.0.0.1,reuseaddr,fork,verify=0,cert={party.certificate},key={party.key}",
+                   f"tcp:127.0.0.1:{plc.port}"]
+        secured = device("plc", port, POINTS, transport=Transport.TLS, timeout=2.0,
+                         tls=TlsSettings(ca_certificate=authority.certificate))
+        with peers.Peer(command, ready="listening on"), Partition(shm_name, [secured]) as running:
+            running.until_good("plc/setpoint", "plc/valve")
+            for name, value in (("setpoint", -12.5), ("flow", 3.25), ("bit", True), ("valve", False)):
+                assert write(running, name, value).outcome is WriteOutcome.VERIFIED
+            memory = plc.memory()
+            assert (memory.registers[10], memory.registers[20:22], memory.writes) == (0x10000 - 125, [0, 0x4050], 4)
