@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from argparse import Namespace
@@ -129,10 +130,11 @@ def _words(texts: Sequence[str], args: Namespace) -> list[int]:
 
 
 def _number(text: str) -> int | float:
-    try:
-        return int(text, 0)
-    except ValueError:
-        return float(text)
+    for kind in (lambda word: int(word, 0), float):
+        with contextlib.suppress(ValueError):
+            value: int | float = kind(text)
+            return value
+    raise CommandError(f"cpc poke modbus: {text!r} is no number; such as 21.5, -3 or 0x10", Exit.USAGE)
 
 
 # ---------------------------------------------------------------- functions
@@ -170,7 +172,10 @@ def _fc06(client: ModbusTCPClient, texts: Sequence[str], args: Namespace) -> Ans
 
 def _fc08(client: ModbusTCPClient, texts: Sequence[str], _args: Namespace) -> Answer:
     subfunction = _word(texts[0]) if texts else 0
-    data = bytes.fromhex(re.sub(r"^0x|[ :]", "", texts[1])) if len(texts) > 1 else b"\0\0"
+    digits = re.sub(r"^0x|[ :]", "", texts[1]) if len(texts) > 1 else "0000"
+    if not re.fullmatch(r"([0-9A-Fa-f]{4})+", digits):
+        raise CommandError(f"cpc poke modbus: {texts[1]!r}; hexadecimal digits, four for each word", Exit.USAGE)
+    data = bytes.fromhex(digits)
     return {"subfunction": subfunction, "data": client.fc08_diagnostics(subfunction, data).hex()}
 
 

@@ -101,6 +101,8 @@ def test_the_same_registers_are_shown_in_every_type_and_order(cpc: Run) -> None:
     (("fc06", "0", "1.5", "--as", "float32", "--write"), 2, "fc06 writes one register"),
     (("fc05", "0", "maybe", "--write"), 2, "'maybe'; one of 1, on"),
     (("fc08", "4", "--write"), 2, "silence the device"),
+    (("fc08", "0", "zz"), 2, "'zz'; hexadecimal digits"),
+    (("fc16", "0", "x", "--as", "float32", "--write"), 2, "'x' is no number"),
     (("fc08", "1"), 2, "add --write"),
     (("fc03", "5000"), 1, "exception 02"),
     (("fc03", "40011"), 1, "(number 40011 in a manual is often the protocol address 10)"),
