@@ -14,9 +14,11 @@ from endpoint_config import (
     Partition,
     Service,
     Setting,
+    ambiguous,
     check_rules,
     check_together,
     effective,
+    effective_opcua,
     line_conflicts,
     load,
 )
@@ -104,6 +106,7 @@ def _examine(report: _Report) -> None:
         report.warnings += plans.feasibility(report.file, report.interval)
         report.warnings += certs_expiry.warnings(report.file)
         report.warnings += plans.tls_files(report.file)
+        report.faults += ambiguous(report.file.opcua)
 
 
 def _check_services(partition: Partition, reports: Mapping[Path, _Report]) -> None:
@@ -118,6 +121,9 @@ def _check_services(partition: Partition, reports: Mapping[Path, _Report]) -> No
         files = [report.file for report in members]
         for warning in (*check_together(files), *plans.feasibility_together(files, partition.interval)):
             next((r for r in members if r.file.file == warning.file), members[0]).warnings.append(warning)
+        if all(len(file.opcua) < 2 for file in files):  # else said of the file already
+            for fault in ambiguous([server for file in files for server in file.opcua]):
+                next(r for r in members if r.file.file == fault.file).faults.append(fault)
         for fault in line_conflicts([server for file in files for server in file.modbus], across_files=True):
             next(r for r in members if r.file.file == fault.file).faults.append(fault)
 
@@ -192,9 +198,9 @@ def _as_json(report: _Report, *, plan: bool) -> dict[str, Any]:
     }
     if report.seen:
         made["nodes"] = [one.as_json() for one in report.seen]
-    if report.file.partition is not None:
-        made["settings"] = [{"consumer": s.owner, "name": s.name, "value": s.value, "origin": s.origin}
-                            for s in _settings(report)]
+    if report.file.partition is not None or report.file.opcua:
+        made["settings"] = [{"consumer" if report.file.partition else "device": s.owner, "name": s.name,
+                             "value": s.value, "origin": s.origin} for s in _settings(report)]
     if plan:
         made["memory"] = report.memory
         made["plan"] = [request.as_json() for request in report.requests]
@@ -204,7 +210,9 @@ def _as_json(report: _Report, *, plan: bool) -> dict[str, Any]:
 def _settings(report: _Report) -> list[Setting]:
     """The effective settings of consumers that the environment may override."""
     partition = report.file.partition
-    return [] if partition is None else [s for consumer in partition.consumers for s in effective(consumer)]
+    if partition is None:
+        return list(effective_opcua(report.file.opcua))
+    return [s for consumer in partition.consumers for s in effective(consumer)]
 
 
 def _print(report: _Report, *, plan: bool) -> None:

@@ -100,7 +100,9 @@ def _service(args: Namespace, settings: Settings, files: Sequence[Path]) -> Comm
     argv += ["--force"] * args.force + ["--debug"] * args.debug
     if args.simulate:
         argv.append(f"--wait={SIMULATOR_SECONDS}")
-    return Command(name=settings.kind, argv=tuple(processes.python("cpc.main", settings.kind, *argv)))
+    # A simulated device stands in the place of the one that the environment names.
+    without = ("OPCUA_",) if args.simulate else ()
+    return Command(name=settings.kind, without=without, argv=tuple(processes.python("cpc.main", settings.kind, *argv)))
 
 
 def _simulators(args: Namespace, services: Sequence[Settings], files: dict[str, list[Path]]) -> list[Command]:
@@ -108,7 +110,7 @@ def _simulators(args: Namespace, services: Sequence[Settings], files: dict[str, 
         return []
     return [
         Command(
-            name=f"{s.kind}-simulator", helper=True,
+            name=f"{s.kind}-simulator", helper=True, without=("OPCUA_",),
             argv=tuple(processes.python("cpc.simulators.process", s.kind, f"--output={files[s.kind][0]}",
                                         f"--log-level={args.log_level}", *(f"--file={file}" for file in s.files))),
         )

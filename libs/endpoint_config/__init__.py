@@ -49,6 +49,7 @@ from .mqtt_models import (
     MqttUnit,
 )
 from .names import unique_names
+from .opcua_overrides import ambiguous, effective_opcua
 from .opcua_points import OpcUaField, OpcUaPoint
 from .rule_models import CommandRule, CommandRules, CommandSettings, Condition, Issuer, Rate
 from .schema import SchemaError, schema_path
@@ -115,11 +116,13 @@ __all__ = [
     "Transport",
     "TypeDictionary",
     "WriteFunction",
+    "ambiguous",
     "attributes_of",
     "check_rules",
     "check_together",
     "default_mqtt",
     "effective",
+    "effective_opcua",
     "line_conflicts",
     "load",
     "load_consumer",

@@ -23,6 +23,7 @@ from .modbus_transport import line_conflicts
 from .models import ConfigError, EndpointFile, Fault, ModbusServer, OpcUaServer, Partition
 from .mqtt_models import MqttSource
 from .mqtt_sources import read_sources
+from .opcua_overrides import overridden
 from .partition import read_partition
 from .rule_models import CommandRules
 from .schema import ROOTS, SchemaError, compiled, described, schema_path
@@ -142,8 +143,9 @@ def load_modbus(paths: Paths, xsd: PathLike | None = None) -> tuple[ModbusServer
 
 
 def load_opcua(paths: Paths, xsd: PathLike | None = None, pki: Path | None = None) -> tuple[OpcUaServer, ...]:
-    """The OPC UA servers of all files of a service, aliases unique over them. Raises ConfigError for any fault."""
-    return distinct([server for file in _load_all(paths, "opcua", xsd, pki) for server in file.opcua])[0]
+    """The OPC UA servers of all files of a service, aliases unique over them; the environment goes before the file
+    where there is one server alone. Raises ConfigError for any fault."""
+    return overridden(distinct([server for file in _load_all(paths, "opcua", xsd, pki) for server in file.opcua])[0])
 
 
 def load_mqtt(paths: Paths, xsd: PathLike | None = None) -> tuple[MqttSource, ...]:
