@@ -94,16 +94,19 @@ def _boolean(value: Any) -> bytes:
 def _double(value: Any) -> bytes:
     number = _number(value, "a number")
     try:
-        return struct.pack("<d", number)
+        double = float(number)
     except OverflowError as error:
-        raise Unfit(f"{value!r} does not fit Double; at most 1.8e308") from error
+        raise Unfit(f"{str(value)[:20]}... does not fit Double; at most 1.8e308") from error
+    if isinstance(number, int) and int(double) != number:
+        raise Unfit(f"{value!r} does not fit Double exactly; a whole number of 53 bits")
+    return struct.pack("<d", double)
 
 
 def _float(value: Any) -> bytes:
     number = _number(value, "a number")
     if not math.isinf(number) and abs(number) >= LARGEST_FLOAT:
         raise Unfit(f"{value!r} does not fit Float; at most 3.4e38")
-    return struct.pack("<f", number)
+    return struct.pack("<f", float(number))
 
 
 def _string(value: Any) -> bytes:

@@ -17,6 +17,7 @@ import peers
 import pytest
 from endpoint_config import Deadband, Mode, Subscribing
 from endpoint_config.models import OpcUaServer
+from opcua_client import OpcUaClient
 from opcua_client import subscription as subscription_module
 
 SUBSCRIBE = Subscribing(mode=Mode.SUBSCRIBE, sampling_interval=0.0, publishing_interval=0.1, queue_size=20)
@@ -226,3 +227,54 @@ def test_node_opcua_sends_its_types_too_and_is_left_without_sessions(node_port: 
         running.wait(lambda: all(running[f"S/{n.name}"].sequence > 3 for n in nodes))
         running.stop()
         assert plant.sessions(node_port) == 1
+
+
+SUBSCRIPTION_COUNT = "i=2285"
+VARIANTS = (("doubles=20",), ("doubles=20", "without=2"), ("doubles=21",), ("doubles=20", "text=3"))
+EXPECTED = ({}, {"D2": "BadNodeIdUnknown"}, {"D21": "Good"}, {"D3": "BadTypeMismatch"})
+
+
+def count(port: int, node: str) -> int:
+    with OpcUaClient(f"opc.tcp://127.0.0.1:{port}") as client:
+        return int(client.read_value(node).value or 0)  # type: ignore[arg-type]
+
+
+def restart_again_and_again(port: int, shm_name: str, restarts: int) -> None:
+    """A server that comes back with a node deleted, one added, one of another type, in turn; the rest goes on."""
+    names = [f"D{i}" for i in range(1, 22)]
+    with plant.Running(shm_name, subscribed(port, 21, retry_interval=0.5)) as running:
+        for number in range(restarts):
+            variant = number % len(VARIANTS)
+            with plant.open62541(port, *VARIANTS[variant], "moving=50"):
+                wanted = dict.fromkeys(names, "Good") | {"D21": "BadNodeIdUnknown"} | EXPECTED[variant]
+                running.wait(lambda wanted=wanted: {n: running.quality(f"S/{n}") for n in names} == wanted, 20)
+                before = {name: running[f"S/{name}"].sequence for name in ("D1", "D20")}
+                running.wait(lambda before=before: all(running[f"S/{n}"].sequence > s for n, s in before.items()))
+                assert plant.sessions(port) == 2  # ours, and the one that asks
+                assert count(port, SUBSCRIPTION_COUNT) == 1
+            running.wait_quality("S/D1", "BadCommunicationError")
+        assert running["S/$subscribed"].value == restarts
+        assert running["S/$lost"].value == 0
+
+
+def test_restarts_leak_neither_sessions_nor_subscriptions(port: int, shm_name: str) -> None:
+    restart_again_and_again(port, shm_name, len(VARIANTS))
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(900)
+def test_a_hundred_restarts_leak_neither_sessions_nor_subscriptions(port: int, shm_name: str) -> None:
+    restart_again_and_again(port, shm_name, 100)
+
+
+def test_a_subscription_that_is_taken_over_is_not_left_behind(port: int, shm_name: str) -> None:
+    with plant.open62541(port, "doubles=1", "moving=50"), Cutter(port) as cutter, \
+            plant.Running(shm_name, subscribed(cutter.port, 1)) as running:
+        running.wait_quality("S/D1", "Good")
+        for _ in range(4):
+            cutter.cut()
+            running.wait_quality("S/D1", "BadCommunicationError")
+            running.wait_quality("S/D1", "Good")
+        assert count(port, SUBSCRIPTION_COUNT) == 1
+        running.stop()
+        assert count(port, SUBSCRIPTION_COUNT) == 0
