@@ -402,6 +402,23 @@ def test_a_password_is_encrypted_for_a_server_that_takes_no_readable_one(
     assert "user name and password" in str(error)
 
 
+def test_over_an_open_channel_a_named_folder_decides_whose_key_encrypts_the_password(
+    client: Path, tmp_path: Path
+) -> None:
+    """Without one the entry has chosen a channel on which anybody may pose as the server, and gets a warning."""
+    shown, folder = make("PLC"), Pki(tmp_path / "pki")
+    folder.put("trusted/certs")
+    with shows(shown, client, tmp_path, "user=operator", "password=geheim") as port:
+        open_ = plant.entry(port, plant.doubles(1), username="operator", password=Secret(value="geheim"))
+        assert attempt(open_) is None
+        strict = replace(open_, trust_folder=folder.folder)
+        error = attempt(strict)
+        assert error is not None
+        assert quality_name(error.quality) == "BadCertificateUntrusted"
+        folder.put("trusted/certs", shown)
+        assert attempt(strict) is None
+
+
 @pytest.mark.parametrize("policy", plant.POLICIES)
 def test_a_user_logs_in_with_a_certificate_and_an_unknown_one_is_refused(
     client: Path, tmp_path: Path, policy: str
