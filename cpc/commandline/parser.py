@@ -33,8 +33,9 @@ def build() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"cpc {__version__}")
     parser.add_argument("--debug", action="store_true", default=False, help="show a traceback where cpc itself fails")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", parser_class=_Parser)
-    for add in (_check, _run, _read, _segments, _watch, _simulate, _order, _init, _import, _export, _health, _mqtt,
-                _demo, _certs, _dnp3, _poke, _scan, _browse, _write, _command_gate, _audit, _bench, _completion):
+    for add in (_check, _run, _read, _segments, _watch, _simulate, _order, _generate, _load, _init, _import,
+                _export, _health, _mqtt, _demo, _certs, _dnp3, _poke, _scan, _browse, _write, _command_gate, _audit,
+                _bench, _completion):
         add(commands)
     return parser
 
@@ -217,6 +218,45 @@ def _order(commands: Commands) -> None:
     parser.add_argument("words", metavar="ORDER", nargs="*",
                         help="such as `fault silence device=Pump seconds=10`; `help` tells all; none: lines of stdin")
     _json(parser)
+
+
+def _generate(commands: Commands) -> None:
+    parser = _command(commands, "generate", "write endpoint files of any size, the same for the same seed")
+    _sizes(parser)
+    parser.add_argument("--output", metavar="DIR", type=Path, required=True,
+                        help="folder for modbus.xml, opcua.xml and partition.xml")
+    parser.add_argument("--force", action="store_true", help="write over files that are there")
+
+
+def _load(commands: Commands) -> None:
+    parser = _command(commands, "load", "run a configuration against simulated devices and report what held")
+    parser.add_argument("file", metavar="DIR|FILE", nargs="*", type=Path,
+                        help="folder of `cpc generate`, partition file or endpoint files (default: what is generated)")
+    _sizes(parser)
+    parser.add_argument("--duration", metavar="S", type=_positive, default=30.0,
+                        help="seconds to measure (default: 30)")
+    parser.add_argument("--settle", metavar="S", type=_number, default=2.0,
+                        help="seconds between the last connection and the measurement (default: 2)")
+    parser.add_argument("--least", metavar="PERCENT", type=_number, default=99.0,
+                        help="polls that must be in time (default: 99)")
+    parser.add_argument("--force", action="store_true", help="run what can't be polled in the time given")
+    _json(parser)
+
+
+def _sizes(parser: argparse.ArgumentParser) -> None:
+    """How large what is generated is."""
+    parser.add_argument("--modbus", metavar="N", type=_count, default=10, help="Modbus devices (default: 10)")
+    parser.add_argument("--opcua", metavar="M", type=_count, default=0, help="OPC UA servers (default: 0)")
+    parser.add_argument("--points", metavar="K", type=_count, default=20, help="points of each (default: 20)")
+    parser.add_argument("--interval", metavar="S", type=_positive, default=1.0,
+                        help="seconds between polls (default: 1)")
+    parser.add_argument("--seed", metavar="N", type=int, default=0, help="decides addresses and names (default: 0)")
+
+
+def _count(text: str) -> int:
+    if text.isdecimal() and int(text) <= 1_000_000:
+        return int(text)
+    raise argparse.ArgumentTypeError(f"{text!r} is no number of things; 0 to 1000000 is allowed")
 
 
 def _init(commands: Commands) -> None:
