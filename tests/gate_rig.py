@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from command_channel import CommandClient, gate_socket
-from peers import Peer, free_port, wait_until
+from peers import Peer, wait_until
 from plant import cpc, running
 
 ENDPOINT = ("<endpoint><name>{name}</name><function>{function}</function><address>{address}</address>"
@@ -51,6 +51,19 @@ def endpoint_file(path: Path, port: int) -> Path:
         for name, function, address, quantity, offset, more in POINTS)
     path.write_text(f"<modbus-servers><server><ipaddr>127.0.0.1</ipaddr><port>{port}</port><serveralias>PLC"
                     f"</serveralias><endpoints>{endpoints}</endpoints></server></modbus-servers>")
+    return path
+
+
+def opcua_endpoint_file(path: Path) -> Path:
+    """One OPC UA server with writable nodes of two types."""
+    nodes = "".join(
+        f"<node><DisplayName>{name}</DisplayName><NamespaceIndex>2</NamespaceIndex><IdentifierType>String"
+        f"</IdentifierType><Identifier>{name}</Identifier><datatype>{kind}</datatype><description>d</description>"
+        "<writable>true</writable></node>" for name, kind in (("Speed", "Double"), ("Step", "Int16")))
+    path.write_text(
+        "<opcua-servers><server><server_app_uri>opc.tcp://127.0.0.1:4840</server_app_uri><client_app_uri>urn:test:client"
+        "</client_app_uri><alias>UA</alias><security><policy>SecurityPolicyNone</policy><mode>None</mode></security>"
+        f"<nodes>{nodes}</nodes></server></opcua-servers>")
     return path
 
 
@@ -110,18 +123,18 @@ def gate_plant(namespace: str, *, user: str = "*", deadline: float = 2.0, rules:
     """Run simulator and partition, with `more` in its file, and `files` beside it; everything is gone at the end."""
     folder = Path(tempfile.mkdtemp(prefix="gate-"))  # short: the path of a Unix socket holds 107 bytes
     try:
-        port = free_port()
-        modbus = endpoint_file(folder / "modbus.xml", port)
+        made = [endpoint_file(folder / "modbus.xml", 502), opcua_endpoint_file(folder / "opcua.xml")]
         (folder / "rules.xml").write_text(rules or RULES.format(user=user, deadline=deadline))
         for name, text in (files or {}).items():
             (folder / name).write_text(text)
         (folder / "partition.xml").write_text(
             f"<partition><namespace>{namespace}</namespace><interval>0.1</interval><state>state</state>"
-            "<service kind='modbus'><file>modbus.xml</file></service>"
+            "<service kind='modbus'><file>sim/modbus.xml</file></service>"
+            "<service kind='opcua'><file>sim/opcua.xml</file></service>"
             f"<commands><rules>rules.xml</rules><directory>.</directory></commands>{more}</partition>")
-        with running("simulate", modbus, "--port", port, "--control", folder / "c", "--log", folder / "seen.jsonl",
-                     ready="unit 1") as simulator, \
-                running("run", "--config", folder / "partition.xml", ready="first answers") as partition:
+        with running("simulate", *made, "--write-endpoints", folder / "sim", "--control", folder / "c",
+                     "--log", folder / "seen.jsonl", ready="opc.tcp") as simulator, \
+                running("run", "--config", folder / "partition.xml", ready="first answers service=opcua") as partition:
             plant = GatePlant(folder, namespace, simulator, partition)
             yield plant
             partition.process.send_signal(signal.SIGTERM)

@@ -26,8 +26,9 @@ from cpc.commands import audit
 @pytest.fixture(scope="module")
 def plant() -> Iterator[GatePlant]:
     with gate_plant(f"t{secrets.token_hex(4)}") as made:
-        with process_image.attach(made.segment, timeout=5.0) as image:
-            wait_until(lambda: image.snapshot()["PLC/Level"].quality == 0)
+        for segment, name in ((made.segment, "PLC/Level"), (f"{made.namespace}_opcua_shm", "UA/Speed")):
+            with process_image.attach(segment, timeout=5.0) as image:
+                wait_until(lambda image=image, name=name: image.snapshot()[name].quality == 0)  # type: ignore[misc]
         yield made
 
 
@@ -44,7 +45,7 @@ def log(plant: GatePlant) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize(("point", "value"), [
     ("PLC/Setpoint", 55.5), ("PLC/Mode", 7), ("PLC/Pump", True), ("PLC/Pump", False), ("PLC/Bit", True),
-    ("PLC/Bit", False),
+    ("PLC/Bit", False), ("UA/Speed", 1234.5), ("UA/Step", -7),
 ])
 def test_a_write_is_verified_and_stands_in_the_device_s_own_log_once(plant: GatePlant, gate: CommandClient,
                                                                      point: str, value: Any) -> None:
@@ -53,7 +54,8 @@ def test_a_write_is_verified_and_stands_in_the_device_s_own_log_once(plant: Gate
     assert (answer.status, answer.read) == (Status.VERIFIED, value), answer
     wait_until(lambda: len(plant.writes()) > before)
     assert len(plant.writes()) == before + 1
-    with process_image.attach(plant.segment) as image:
+    service = "opcua" if point.startswith("UA") else "modbus"
+    with process_image.attach(f"{plant.namespace}_{service}_shm") as image:
         wait_until(lambda: image.snapshot()[point].value == value)
 
 

@@ -16,7 +16,7 @@ from brokers import Broker, Subscriber, mosquitto, publish, subscriber
 from gate_rig import RULES, GatePlant, gate_plant
 from peers import wait_until
 
-MORE = """<device alias="PLC" id="plc-1"/>
+MORE = """<device alias="PLC" id="plc-1"/><device alias="UA" id="ua-1"/>
 <mqtt_commands><broker>127.0.0.1:{port}</broker><forward topic="field/level" point="PLC/Mode"/></mqtt_commands>"""
 
 
@@ -28,12 +28,12 @@ class Field:
     broker: Broker
     answers: Subscriber
 
-    def ask(self, point: str, value: Any, *, expires: float = 20.0, **more: Any) -> str:
+    def ask(self, point: str, value: Any, *, expires: float = 20.0, device: str = "plc-1", **more: Any) -> str:
         """Publish a command; its request_id."""
         request_id = more.pop("request_id", secrets.token_hex(6))
         when = (datetime.now(UTC) + timedelta(seconds=expires)).isoformat()
         document = {"request_id": request_id, "value": value, "expires": when} | more
-        publish(self.broker.port, f"devices/plc-1/{point}/set", json.dumps(document))
+        publish(self.broker.port, f"devices/{device}/{point}/set", json.dumps(document))
         return request_id
 
     def said(self, request_id: str) -> list[dict[str, Any]]:
@@ -65,11 +65,12 @@ def field(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Field]:
         yield made
 
 
-@pytest.mark.parametrize(("point", "value"), [("Setpoint", 47.5), ("Mode", 9), ("Pump", True), ("Bit", True)])
+@pytest.mark.parametrize(("point", "value"), [("Setpoint", 47.5), ("Mode", 9), ("Pump", True), ("Bit", True),
+                                              ("Speed", 321.5)])
 def test_a_command_over_mqtt_is_verified_and_stands_in_the_device_s_log_once(field: Field, point: str,
                                                                              value: Any) -> None:
     before = len(field.plant.writes())
-    request_id = field.ask(point, value)
+    request_id = field.ask(point, value, device="ua-1" if point == "Speed" else "plc-1")
     answer = field.final(request_id)
     assert (answer["status"], answer["value"]) == ("verified", value)
     assert [d["status"] for d in field.said(request_id)] == ["accepted", "verified"]
