@@ -9,7 +9,7 @@ import selectors
 import socket
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -68,12 +68,11 @@ class Server:
         self._stopping = True
         os.eventfd_write(self._bell, 1)
 
-    def run(self, after_turn: Callable[[], None] = lambda: None) -> None:
-        """Serve until `stop`; `after_turn` is called after each turn (a heartbeat)."""
+    def run(self) -> None:
+        """Serve until `stop`."""
         try:
             while not self._stopping:
                 self._turn()
-                after_turn()
         finally:
             for client in list(self._clients):
                 self._drop(client)

@@ -27,10 +27,10 @@ def listen(path: Path, *, mode: int, folder_mode: int, group: int = -1) -> socke
     The folder is made where it is missing; one that others could write to is refused, because they could put a socket
     of their own there.
     """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
         path.parent.mkdir(mode=folder_mode, parents=True, exist_ok=True)
         _refuse_open_folder(path.parent)
-        listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         _remove_dead(path)
         old = os.umask(0o777 & ~mode)  # between bind and chmod nobody gets in
         try:
@@ -41,7 +41,11 @@ def listen(path: Path, *, mode: int, folder_mode: int, group: int = -1) -> socke
         path.chmod(mode)
         listener.listen(BACKLOG)
         listener.setblocking(False)
+    except SocketError:
+        listener.close()
+        raise
     except OSError as error:
+        listener.close()
         raise SocketError(f"{path}: can't listen: {error.strerror or error}; a folder that this user can write, named "
                           "in <directory> or CPC_COMMANDS") from error
     return listener
@@ -80,8 +84,11 @@ def peer_of(connection: socket.socket) -> Peer:
 
 def _refuse_open_folder(folder: Path) -> None:
     found = folder.stat()
-    if found.st_mode & stat.S_IWOTH and not found.st_mode & stat.S_ISVTX:
+    if found.st_mode & stat.S_IWOTH:
         raise SocketError(f"{folder}: every user can write there; a folder of mode 0755 or less")
+    if found.st_uid not in (0, os.getuid()):
+        raise SocketError(f"{folder}: belongs to another user, who could put a socket of his own there; a folder of "
+                          "root's or of this user")
 
 
 def _remove_dead(path: Path) -> None:
