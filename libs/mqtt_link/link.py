@@ -305,7 +305,9 @@ class Link:
             if reason >= FAILED_REASON:
                 self.message = self._say(f"subscription to {filter_} is refused (reason 0x{reason:02X}); check rights")
 
-    def _on_disconnect(self, _client: Client, _data: Any, _flags: Any, reason: Any, _properties: Any) -> None:
+    def _on_disconnect(self, _client: Client, _data: Any, flags: Any, reason: Any, _properties: Any) -> None:
+        if not getattr(flags, "is_disconnect_packet_from_server", False):
+            return  # paho makes up a reason
         if getattr(reason, "value", 0) >= FAILED_REASON and not self._refused:
             self._refused = f"the broker ended the connection: {str(reason).lower()}"
 
