@@ -14,8 +14,7 @@ import ssl
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from acquisition import Backoff
 from endpoint_config import MqttConnection
@@ -33,8 +32,7 @@ _SETTLED = 10.0
 """Seconds after which a connection counts as sound, so that the next loss is mended at once."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """Something to publish."""
 
     topic: str
@@ -79,6 +77,7 @@ class Link:
         self._client_was_up = False
         self._renew = False
         self._gathering = False
+        self._hearing = True
         self._broker = 0
         self._attempt: _Attempt | None = None
         self._answer_until = 0.0
@@ -128,15 +127,19 @@ class Link:
         if not self.up or self._client is None or self._client.socket() is None:
             return None
         qos = min(message.qos, self.maximum_qos)
-        if not qos:  # nobody answers, and paho makes an answer up, which costs more than the message
-            self._client.on_publish = None
+        self._hear(self._client, qos > 0)
         info = self._client.publish(message.topic, message.payload, qos, message.retain)
-        if not qos:
-            self._client.on_publish = self._on_publish
         taken = info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS
         if info.rc in (MQTTErrorCode.MQTT_ERR_NO_CONN, MQTTErrorCode.MQTT_ERR_CONN_LOST):
             taken = qos > 0  # the client keeps it for the session
         return info.mid if taken else None
+
+    def _hear(self, client: Client, on: bool) -> None:
+        """Whether paho is to tell of what was published: of QoS 0 nobody answers, and paho makes an answer up, which
+        costs more than the message."""
+        if on != self._hearing:
+            self._hearing = on
+            client.on_publish = self._on_publish if on else None
 
     def gather(self, on: bool) -> None:
         """While on, what is written goes out in whole segments; turned off, the rest goes out at once.
@@ -174,6 +177,7 @@ class Link:
         if client is None or self._attempt is not None:
             return
         if ready & ~select.POLLOUT or self.has_pending:
+            self._hear(client, True)
             self.gather(True)
             client.loop_read()
             self.gather(False)
@@ -235,7 +239,7 @@ class Link:
         if self._will is not None:
             client.will_set(self._will.topic, self._will.payload, self._will.qos, self._will.retain)
         client.on_connect = self._on_connect
-        client.on_publish = self._on_publish
+        client.on_publish, self._hearing = self._on_publish, True
         client.on_subscribe = lambda _c, _u, mid, reasons, _p: self._on_subscribed(mid, [r.value for r in reasons])
         client.on_message = lambda _c, _u, message: self.on_message(message)
         client.on_disconnect = self._on_disconnect

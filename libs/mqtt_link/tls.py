@@ -8,10 +8,23 @@ import ssl
 from endpoint_config import MqttTls
 
 
+class _Socket(ssl.SSLSocket):
+    """Closes itself when the handshake fails; paho would leave it to the garbage collector."""
+
+    def do_handshake(self, block: bool = False) -> None:
+        """As ssl has it."""
+        try:
+            super().do_handshake(block)
+        except BaseException:
+            self.close()
+            raise
+
+
 def make_context(tls: MqttTls) -> ssl.SSLContext:
     """TLS 1.2 or newer; certificate and name of the broker are always checked. OSError for a file that is not there
     or holds something else."""
     context = ssl.create_default_context(cafile=None if tls.ca is None else str(tls.ca))
+    context.sslsocket_class = _Socket
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if tls.certificate is not None:
         context.load_cert_chain(str(tls.certificate), None if tls.key is None else str(tls.key), password=_no_password)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from mqtt_link import Link, Message
 from mqtt_link.link import FAILED_REASON
@@ -195,7 +195,7 @@ class Outbox:
             self._refuse(flight, f"{message.topic}: larger than the {limit} bytes that the broker takes")
             return
         if flight.stored and message.qos == 0:  # only an acknowledgement removes it from the store
-            message = replace(message, qos=1)
+            message = message._replace(qos=1)
         flight.qos = message.qos
         mid = self._link.publish(message)
         if mid is None:

@@ -224,7 +224,7 @@ class MqttPublisher(Base):
         if first:
             for source in self.sources:
                 text = store.cursors.get(source.feed.segment)
-                source.feed.cursor = source.read_to = _parse(text)
+                source.resume(_parse(text))
         self.outbox.store = store
         if store.waiting:
             event(_log, logging.INFO, "messages wait in the store", consumer=self.context.name, count=store.waiting)

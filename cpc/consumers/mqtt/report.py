@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from mqtt_link import Message
 from process_image import Changes, Snapshot
@@ -12,8 +12,7 @@ from cpc.consumers.mqtt.payload import Clock, compact, number, text, time_of
 from cpc.consumers.mqtt.rules import Plan, Rows
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(NamedTuple):
     """One value to tell."""
 
     row: int
@@ -28,8 +27,7 @@ class Entry:
     """What was published at once has one number."""
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """A message and what of the journal it stands for."""
 
     message: Message

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from mqtt_link import Message
@@ -19,16 +19,18 @@ from cpc.consumers.mqtt.payload import Clock
 from cpc.consumers.mqtt.report import Report, Reporter, entries_of, entries_of_snapshot
 from cpc.consumers.mqtt.rules import Plan, Rows
 
+Place = tuple[int, int]
+"""Epoch and position; a Cursor is made of it when it is kept, for one for each message would cost more than it."""
 
-@dataclass(frozen=True, slots=True)
-class Outgoing:
+
+class Outgoing(NamedTuple):
     """A message and what is known of it."""
 
     message: Message
     source: Source | None = None
     """The segment whose journal it came from; None for what is made at an interval."""
-    place: Cursor | None = None
-    behind: Cursor | None = None
+    place: Place | None = None
+    behind: Place | None = None
     """Where reading stands once it was taken."""
     store: bool = True
     """Whether it is kept when it can't be sent."""
@@ -47,18 +49,28 @@ class Source:
         self._batches: Iterator[Changes] | None = None
         self._life = (0, 0)
         self._stream: Iterator[Outgoing] = iter(())
-        self.read_to: Cursor | None = feed.cursor
-        """All before it was taken."""
-        self._under_way: OrderedDict[int, Cursor] = OrderedDict()
+        self._read_to: Place | None = None
+        self.resume(feed.cursor)
+        self._under_way: OrderedDict[int, Place] = OrderedDict()
         self._snapshot: Snapshot | None = None
         self._snapshot_until: Cursor | None = None
 
     @property
     def floor(self) -> Cursor | None:
         """All before it is done."""
-        return next(iter(self._under_way.values())) if self._under_way else self.read_to
+        return _cursor(next(iter(self._under_way.values())) if self._under_way else self._read_to)
 
-    def begin(self, number: int, place: Cursor) -> None:
+    @property
+    def read_to(self) -> Cursor | None:
+        """All before it was taken."""
+        return _cursor(self._read_to)
+
+    def resume(self, cursor: Cursor | None) -> None:
+        """Go on at a cursor that was kept; None = with what stands there now."""
+        self.feed.cursor = cursor
+        self._read_to = None if cursor is None else (cursor.epoch, cursor.position)
+
+    def begin(self, number: int, place: Place) -> None:
         """A message of this segment is on its way; numbers count up."""
         self._under_way[number] = place
 
@@ -71,7 +83,7 @@ class Source:
         while True:
             outgoing = next(self._stream, None)
             if outgoing is not None:
-                self.read_to = outgoing.behind or self.read_to
+                self._read_to = outgoing.behind or self._read_to
                 return outgoing
             if not self._next_batch():
                 return None
@@ -101,9 +113,8 @@ class Source:
         epoch = changes.epoch
         reports = Reporter(plan, self._clock).messages(entries_of(plan, changes, chosen), changes.cursor.position)
         for report in reports:
-            yield Outgoing(report.message, self, Cursor(epoch=epoch, position=report.position),
-                           Cursor(epoch=epoch, position=report.behind), report.store)
-        self.read_to = changes.cursor
+            yield Outgoing(report.message, self, (epoch, report.position), (epoch, report.behind), report.store)
+        self._read_to = (epoch, changes.cursor.position)
 
     def _tell_connected(self, plan: Plan, changes: Changes, rows: Rows) -> None:
         if not plan.connected:
@@ -139,3 +150,7 @@ class Source:
         reports: Iterator[Report] = Reporter(plan, self._clock).messages(entries_of_snapshot(plan, snapshot, rows), 0)
         for report in reports:
             yield Outgoing(report.message, store=report.store)
+
+
+def _cursor(place: Place | None) -> Cursor | None:
+    return None if place is None else Cursor(epoch=place[0], position=place[1])
