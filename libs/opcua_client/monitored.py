@@ -149,6 +149,8 @@ class Published:
 
     subscription: int
     available: tuple[int, ...]
+    more: bool
+    """Whether there is more to send already, and a request is wanted for it."""
     message: Message
 
 
@@ -160,11 +162,11 @@ def read_published(body: bytes) -> Published:
 def _published(cursor: Cursor) -> Published:
     subscription = cursor.number("<I")
     available = cursor.array(lambda: int(cursor.number("<I")))
-    cursor.number("<B")
+    more = bool(cursor.number("<B"))
     message = _message(cursor)
     cursor.array(lambda: cursor.number("<I"))
     cursor.diagnostics()
-    return Published(subscription=subscription, available=tuple(available), message=message)
+    return Published(subscription=subscription, available=tuple(available), more=more, message=message)
 
 
 def _message(cursor: Cursor) -> Message:

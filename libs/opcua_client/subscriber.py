@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from opcua_client.poller import ServerPoller
 
 AHEAD = 2
-"""Publish requests under way for each subscription: the server never waits for one while another is on its way."""
+"""Publish requests under way for each subscription, so that the server need not wait for one; more of them once it
+has had to send one interval's values in several notifications."""
 MOST_AHEAD = 20
 LOOK = 0.25
 """Seconds between two looks at what is silent."""
@@ -92,7 +93,7 @@ class Subscriber:
         self._news = asyncio.Event()
         self._acknowledged: list[tuple[int, int]] = []
         self._under_way = 0
-        self._most = MOST_AHEAD
+        self._most, self._ahead = MOST_AHEAD, AHEAD
         self._arrived: deque[tuple[Answer, frozenset[int]]] = deque()
         self._wake = asyncio.Event()
         self._lost: set[int] = set()
@@ -134,7 +135,7 @@ class Subscriber:
                     subscription.publish()
                 await self._wait(self._news, DOWN_SECONDS)
                 continue
-            self._under_way, self._most = 0, MOST_AHEAD
+            self._under_way, self._most, self._ahead = 0, MOST_AHEAD, AHEAD
             self._acknowledged.clear()
             self._arrived.clear()
             self._lost.clear()
@@ -259,7 +260,7 @@ class Subscriber:
 
     def _ask(self, session: Session) -> None:
         live = frozenset(s.number for s in self._all if s.live and s.number is not None)
-        while self._under_way < min(AHEAD * len(live), self._most):
+        while self._under_way < min(self._ahead * len(live), self._most):
             body = publish_body(self._acknowledged)
             self._poller.keeper.note_sent()
             try:
@@ -289,6 +290,8 @@ class Subscriber:
             return
         self.status.requests += 1
         self.status.note_connected(True)
+        if published.more:
+            self._ahead = min(self._ahead + 1, MOST_AHEAD)
         subscription = next((s for s in self._all if s.live and s.number == published.subscription), None)
         if subscription is None:
             return
