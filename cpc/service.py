@@ -15,7 +15,17 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from acquisition import Writing
 from command_channel import outlet_socket
-from endpoint_config import Audience, ConfigError, Fault, Partition, Service, load, load_partition
+from endpoint_config import (
+    Audience,
+    ConfigError,
+    Fault,
+    ModbusServer,
+    Partition,
+    Service,
+    line_conflicts,
+    load,
+    load_partition,
+)
 
 from cpc.logs import event
 from cpc.names import DEFAULT_CONFIG, SERVICES, SHARED_MEMORY, segment_name, semaphore_name
@@ -191,13 +201,16 @@ def check_files(services: Sequence[Settings]) -> int:
     faults: list[Fault] = []
     warnings = 0
     for settings in services:
+        units: list[ModbusServer] = []
         for path in settings.files:
             file = load(path, pki=settings.pki)
+            units += file.modbus
             faults += file.faults
             warnings += len(file.warnings)
             if not file.faults and file.kind != settings.kind:
                 faults.append(Fault(file=path, line=1, message=f"is a {file.kind} file; a {settings.kind} endpoint "
                                     "file is needed here"))
+        faults += line_conflicts(units, across_files=True)
     if faults:
         raise ConfigError(tuple(faults))
     return warnings
