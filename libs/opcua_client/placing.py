@@ -133,6 +133,7 @@ class Placer:
         for place, inner in want.elements.items():
             if place >= length:
                 self._mark(inner, NO_ELEMENT)
+        bounded(self.body, at, length)  # each takes a byte at least, or is a Null that means nothing
         size = -1 if isinstance(kind, StructType) else SIZES[kind]
         if size >= 0:
             end = bounded(self.body, at, length * size)
@@ -140,7 +141,6 @@ class Placer:
                 if place < length:
                     self._scalar(at + place * size, int(kind), inner, depth)  # type: ignore[arg-type]
             return end
-        bounded(self.body, at, length)  # each takes a byte at least
         for place in range(length):
             at = self._single(at, kind, want.elements.get(place, NOTHING), depth + 1)
         return at

@@ -45,6 +45,7 @@ def skip_payload(body: bytes, at: int, code: int, depth: int) -> int:
     at += 4
     size = SIZES[kind]
     if size >= 0:
+        bounded(body, at, max(length, 0))  # also of Nulls, which take no bytes, no more than bytes are left
         at = bounded(body, at, max(length, 0) * size)
     else:
         for _ in range(length):

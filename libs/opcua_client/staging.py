@@ -26,6 +26,7 @@ class Stage:
         self._blocks = blocks_of(publisher, rows)
         self._told = np.zeros(len(publisher.points), np.uint32)
         """By row: the bad quality that was told, 0 = none."""
+        self._any_told = False
         self._odd_times = False
         self.news = False
         """Whether the records say something that was not yet published."""
@@ -58,17 +59,22 @@ class Stage:
             self._odd_times = True
             notes.append(f"{read.points[batch.odd_times].name}: the source time can't be right, the time of receipt "
                          "stands in its place; set the server's clock")
+        if self._any_told or batch.quality.max(initial=0) & 0x8000_0000:
+            notes += self._changes(read, batch)
+        if notes:
+            count = f"{len(notes)} notes, " if len(notes) > 1 else ""
+            self._status.note_error(f"{self._alias}: read: {count}{', '.join(notes[:MOST_NOTES])}")
+
+    def _changes(self, read: ReadPlan, batch: Batch) -> list[str]:
+        """The nodes whose quality has become another bad one; those beyond the ones that are shown are empty."""
         bad = np.where(batch.quality & 0x8000_0000, batch.quality, 0)
         changed = np.flatnonzero((bad != self._told[read.rows]) & (bad != 0) & (bad != BAD_WAITING_FOR_INITIAL_DATA))
         self._told[read.rows] = bad
+        self._any_told = bool(self._told.any())
         reasons = dict(batch.mismatches) if len(changed) else {}
-        for place in changed[:MOST_NOTES].tolist():
-            notes.append(f"{read.points[place].name}: {reasons.get(place) or 'server'}: "
-                         f"{quality_name(int(batch.quality[place]))}")
-        if notes:
-            number = len(notes) + max(len(changed) - MOST_NOTES, 0)
-            count = f"{number} notes, " if number > 1 else ""
-            self._status.note_error(f"{self._alias}: read: {count}{', '.join(notes)}")
+        shown = [f"{read.points[place].name}: {reasons.get(place) or 'server'}: "
+                 f"{quality_name(int(batch.quality[place]))}" for place in changed[:MOST_NOTES].tolist()]
+        return [*shown, *[""] * (len(changed) - len(shown))]
 
     def lose(self, plan: GroupPlan) -> None:
         """Nodes that can't be asked for."""
