@@ -10,7 +10,7 @@ DEFAULT_CONFIG = Path("config/partition.xml")
 DEFAULT_PKI = DEFAULT_CONFIG.parent / "pki"
 """The folder of certificates beside it."""
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - where Linux keeps POSIX shared memory, not a temporary file
-SERVICES = ("modbus", "opcua", "mqtt")
+SERVICES = ("modbus", "opcua", "mqtt", "dnp3")
 """Acquisition services, in the order in which they are started."""
 
 NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,31}")

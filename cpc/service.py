@@ -178,7 +178,7 @@ def all_settings(
     namespace: str | None = None, interval: float | None = None,
 ) -> tuple[Settings, ...]:
     """The settings of every service that has files; errors as for `settings_for`."""
-    given = {"modbus": modbus, "opcua": opcua}
+    given: dict[str, Sequence[Path | str]] = {"modbus": modbus, "opcua": opcua}
     partition = None
     kinds: Sequence[str] = [kind for kind in SERVICES if given.get(kind)]
     if config is not None or not kinds:
@@ -226,6 +226,12 @@ def import_manager(kind: str) -> type[Any]:
         from mqtt_ingest import MqttIngestManager
 
         return MqttIngestManager
+    if kind == "dnp3":
+        try:
+            from dnp3_master import Dnp3MasterManager
+        except ImportError as error:
+            raise Refused(f"dnp3: {error}; pip install 'cpc-partition[dnp3-master]'") from error
+        return Dnp3MasterManager
     from opcua_client import OpcUaClientManager
 
     return OpcUaClientManager
@@ -283,7 +289,7 @@ def load_manager(settings: Settings) -> Any:
         manager = import_manager(settings.kind)(files, xsd, interval=settings.interval)
         manager.load_endpoints_from_xml()
         manager.create_clients()
-    elif settings.kind == "mqtt":
+    elif settings.kind in ("mqtt", "dnp3"):
         manager = import_manager(settings.kind)(files, xsd, interval=settings.interval)
         manager.parse_clients()
     else:

@@ -51,7 +51,8 @@ class _Report:
 
     @property
     def devices(self) -> int:
-        return len(self.file.modbus) + len(self.file.opcua) + sum(len(s.units) for s in self.file.mqtt)
+        return (len(self.file.modbus) + len(self.file.opcua) + sum(len(s.units) for s in self.file.mqtt)
+                + len(self.file.dnp3))
 
 
 def run(args: Namespace) -> int:

@@ -29,6 +29,11 @@ def points_of(file: EndpointFile, interval: float) -> list[Point]:
 
         for entry in file.opcua:
             made += [*opcua_points(entry, interval), *server_points(entry)]
+    if file.dnp3:
+        from dnp3_master import image_points as dnp3_points
+
+        for one in file.dnp3:
+            made += [*dnp3_points(one, interval), *system_points(one.alias)]
     return [*made, *service_points()]
 
 

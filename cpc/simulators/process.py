@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cpc import logs, processes
-from cpc.names import SERVICES
 
 _log = logging.getLogger("simulator")
 
@@ -23,7 +22,7 @@ _log = logging.getLogger("simulator")
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until SIGTERM or SIGINT: 0 stopped, 1 can't do as told, 70 failed."""
     parser = argparse.ArgumentParser(prog="python -m cpc.simulators.process", allow_abbrev=False)
-    parser.add_argument("kind", choices=SERVICES)
+    parser.add_argument("kind", choices=("modbus", "opcua"))
     parser.add_argument("--file", action="append", required=True, type=Path)
     parser.add_argument("--output", required=True, type=Path, help="endpoint file to write")
     parser.add_argument("--update-interval", type=float, default=1.0)

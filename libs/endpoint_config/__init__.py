@@ -3,7 +3,18 @@
 from .command_rules import check_rules
 from .consumer_models import ConsumerSettings, DeviceAttributes, OwnConsumer, attributes_of
 from .dnp3_map import map_to_xml
-from .dnp3_models import POINT_TYPES, Dnp3Consumer, Dnp3Map, Dnp3MapPoint, Dnp3Master, Dnp3Serial, Dnp3Tls
+from .dnp3_models import (
+    POINT_TYPES,
+    Dnp3Consumer,
+    Dnp3Map,
+    Dnp3MapPoint,
+    Dnp3Master,
+    Dnp3Outstation,
+    Dnp3Point,
+    Dnp3Serial,
+    Dnp3Tls,
+)
+from .dnp3_outstations import outstations_to_xml
 from .effective import Setting, effective
 from .faults import MOST_FAULTS
 from .loading import (
@@ -11,6 +22,7 @@ from .loading import (
     default_mqtt,
     load,
     load_consumer,
+    load_dnp3,
     load_modbus,
     load_mqtt,
     load_opcua,
@@ -76,6 +88,8 @@ __all__ = [
     "Dnp3Map",
     "Dnp3MapPoint",
     "Dnp3Master",
+    "Dnp3Outstation",
+    "Dnp3Point",
     "Dnp3Serial",
     "Dnp3Tls",
     "EndpointFile",
@@ -126,12 +140,14 @@ __all__ = [
     "line_conflicts",
     "load",
     "load_consumer",
+    "load_dnp3",
     "load_modbus",
     "load_mqtt",
     "load_opcua",
     "load_partition",
     "load_rules",
     "map_to_xml",
+    "outstations_to_xml",
     "read_type_dictionary",
     "schema_path",
     "to_xml",

@@ -136,3 +136,42 @@ class Dnp3Consumer(ConsumerSettings):
     """User-assigned name among the device attributes."""
     location: str = ""
     """User-assigned location."""
+
+
+OUTSTATION_TYPES = {**POINT_TYPES, "frozen counter": 21}
+"""Names of the types that can be polled, and the groups of their static objects."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dnp3Point:
+    """One value of an outstation."""
+
+    name: str
+    type: str
+    """One of OUTSTATION_TYPES."""
+    index: int
+    unit: str = ""
+    description: str = ""
+    line: int = field(default=0, compare=False)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Dnp3Outstation:
+    """One outstation to poll."""
+
+    alias: str
+    host: str = "127.0.0.1"
+    port: int = 20000
+    address: int = 10
+    """Its link address."""
+    master: int = 1
+    """Our own link address."""
+    timeout: float = 5.0
+    """Seconds to wait for an answer."""
+    interval: float | None = None
+    """Seconds between polls of the event classes; None = the service's default."""
+    integrity_interval: float = 3600.0
+    unsolicited: bool = True
+    points: tuple[Dnp3Point, ...] = ()
+    file: Path = field(default=Path(), compare=False)
+    line: int = field(default=0, compare=False)

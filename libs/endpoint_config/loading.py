@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -15,6 +15,8 @@ from . import modbus, opcua
 from .command_rules import read_rules
 from .consumer_models import ConsumerSettings
 from .dnp3_map import read_map
+from .dnp3_models import Dnp3Outstation
+from .dnp3_outstations import read_outstations
 from .document import conforms, parse, read_bytes
 from .explain import Explainer
 from .faults import Report, line_of, shown
@@ -101,6 +103,13 @@ def _lxml_words(root: etree._Element, schema: etree.XMLSchema, report: Report) -
         report.fault(line_of(root), "the file does not conform to its schema; see the schema")
 
 
+_PLAIN: dict[str, tuple[str, Callable[[etree._Element, Report, set[etree._Element]], Any]]] = {
+    "rules": ("rules", read_rules), "dnp3": ("dnp3", read_outstations), "dnp3-map": ("dnp3_map", read_map),
+    "mqtt": ("mqtt", read_sources),
+}
+"""Kinds of files that are read whole: the field of EndpointFile, and who reads it."""
+
+
 def _read(kind: str, root: etree._Element, report: Report, faulty: set[etree._Element],
           wanted: tuple[str, str] | None) -> EndpointFile:
     """The models, also of what is sound in a file with faults, so that one run finds them all."""
@@ -109,15 +118,10 @@ def _read(kind: str, root: etree._Element, report: Report, faulty: set[etree._El
     if kind == "partition":
         partition = read_partition(root, report, faulty, wanted)
         return replace(_result(report, kind), partition=partition)
-    if kind == "rules":
-        rules = read_rules(root, report, faulty)
-        return replace(_result(report, kind), rules=rules)
-    if kind == "dnp3-map":
-        mapping = read_map(root, report, faulty)
-        return replace(_result(report, kind), dnp3_map=mapping)
-    if kind == "mqtt":
-        sources = read_sources(root, report, faulty)
-        return replace(_result(report, kind), mqtt=sources)
+    if kind in _PLAIN:
+        field, read = _PLAIN[kind]
+        made: dict[str, Any] = {field: read(root, report, faulty)}
+        return replace(_result(report, kind), **made)
     warnings: list[Fault]
     if kind == "modbus":
         servers, warnings = distinct(modbus.read_servers(root, report, faulty))
@@ -159,6 +163,18 @@ def load_mqtt(paths: Paths, xsd: PathLike | None = None) -> tuple[MqttSource, ..
                 raise ConfigError((Fault(file=source.file, line=source.line, message=(
                     f"alias {shown(alias)} stands also in {other.file}:{other.line}; a different alias for each")),))
     return tuple(sources)
+
+
+def load_dnp3(paths: Paths, xsd: PathLike | None = None) -> tuple[Dnp3Outstation, ...]:
+    """The DNP3 outstations of all files of a service. Raises ConfigError for any fault, an alias in two files too."""
+    found = [one for file in _load_all(paths, "dnp3", xsd) for one in file.dnp3]
+    first: dict[str, Dnp3Outstation] = {}
+    faults = [Fault(file=one.file, line=one.line, message=f"outstation {shown(one.alias)} stands also in "
+                    f"{first[one.alias].file}; each alias once")
+              for one in found if first.setdefault(one.alias, one) is not one]
+    if faults:
+        raise ConfigError(tuple(faults))
+    return tuple(found)
 
 
 def load_partition(path: PathLike, *, need_files: bool = True) -> Partition:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .consumer_models import ConsumerSettings, DeviceAttributes
-from .dnp3_models import Dnp3Map
+from .dnp3_models import Dnp3Map, Dnp3Outstation
 from .opcua_points import OpcUaField, OpcUaPoint, node_points
 from .rule_models import CommandRules, CommandSettings
 from .subscribing import NOTHING_SAID, Subscribing
@@ -357,6 +357,7 @@ class EndpointFile:
     partition: Partition | None = None
     rules: CommandRules | None = None
     dnp3_map: Dnp3Map | None = None
+    dnp3: tuple[Dnp3Outstation, ...] = ()
     faults: tuple[Fault, ...] = ()
     warnings: tuple[Fault, ...] = ()
 
@@ -364,7 +365,7 @@ class EndpointFile:
     def points(self) -> int:
         """Values acquired; neither system points nor `Object` nodes."""
         return (sum(len(s.points) for s in self.modbus) + sum(len(n.points) for s in self.opcua for n in s.nodes)
-                + sum(len(u.points) for s in self.mqtt for u in s.units))
+                + sum(len(u.points) for s in self.mqtt for u in s.units) + sum(len(one.points) for one in self.dnp3))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

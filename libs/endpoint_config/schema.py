@@ -16,11 +16,13 @@ FILES = {
     "partition": "partition.xsd",
     "rules": "command-rules.xsd",
     "dnp3-map": "dnp3-map.xsd",
+    "dnp3": "dnp3-endpoints.xsd",
 }
 """Schema file of each kind of file."""
 
 ROOTS = {"modbus-servers": "modbus", "opcua-servers": "opcua", "mqtt-sources": "mqtt",
-         "partition": "partition", "command-rules": "rules", "dnp3-map": "dnp3-map"}
+         "partition": "partition", "command-rules": "rules", "dnp3-map": "dnp3-map",
+         "dnp3-outstations": "dnp3"}
 """Kind of file by the name of its root element."""
 
 

@@ -13,7 +13,7 @@ from endpoint_config.endpoint import FUNCTIONS
 from lxml import etree
 
 ROOT = Path(__file__).resolve().parents[3]
-KINDS = ["dnp3-map", "modbus", "mqtt", "opcua", "partition", "rules"]
+KINDS = ["dnp3", "dnp3-map", "modbus", "mqtt", "opcua", "partition", "rules"]
 XS = "{http://www.w3.org/2001/XMLSchema}"
 
 
@@ -62,7 +62,8 @@ def test_an_unknown_kind_is_an_error() -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_reference_names_every_element_and_every_allowed_word(kind: str) -> None:
-    pages = {"partition": "partition-file.md", "rules": "command-rules.md", "dnp3-map": "dnp3.md", "mqtt": "mqtt.md"}
+    pages = {"partition": "partition-file.md", "rules": "command-rules.md", "dnp3-map": "dnp3.md", "mqtt": "mqtt.md",
+             "dnp3": "dnp3.md"}
     page = pages.get(kind, "endpoint-files.md")
     words = set(re.findall(r"[\w-]+", (ROOT / "docs" / "reference" / page).read_text()))
     root = etree.parse(str(schema_path(kind))).getroot()
