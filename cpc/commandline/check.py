@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -64,6 +65,7 @@ def run(args: Namespace) -> int:
     for report in found:
         if report.file.partition is not None:
             _check_services(report.file.partition, reports)
+            report.warnings += _unknown_devices(report.file.partition, reports)
     _check_rules(reports)
     if args.online:
         _ask_devices(found)
@@ -127,6 +129,20 @@ def _check_services(partition: Partition, reports: Mapping[Path, _Report]) -> No
                 next(r for r in members if r.file.file == fault.file).faults.append(fault)
         for fault in line_conflicts([server for file in files for server in file.modbus], across_files=True):
             next(r for r in members if r.file.file == fault.file).faults.append(fault)
+
+
+def _unknown_devices(partition: Partition, reports: Mapping[Path, _Report]) -> list[Fault]:
+    """Warnings for `device` elements that no device of the services has the alias for."""
+    files = [report.file for service in partition.services for report in _members(service, reports)]
+    if not files or any(file.faults for file in files):
+        return []
+    known = [server.alias for file in files for server in file.modbus]
+    known += [server.alias for file in files for server in file.opcua]
+    known += [unit.alias for file in files for source in file.mqtt for unit in source.units]
+    return [Fault(file=partition.file, line=device.line, message=(
+                f"no device has the alias {device.alias!r}; the alias of a device in one of the files, or a pattern"))
+            for device in partition.devices
+            if not any(alias == device.alias or fnmatch.fnmatchcase(alias, device.alias) for alias in known)]
 
 
 def _check_rules(reports: Mapping[Path, _Report]) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from endpoint_config import MqttSettings, default_mqtt, effective, load
 from endpoint_config.overrides import MQTT_VARIABLES
-from plant import cpc
+from plant import cpc, modbus_file
 
 
 @pytest.fixture(autouse=True)
@@ -132,3 +132,14 @@ def test_check_shows_settings_with_their_origin_and_never_a_secret(tmp_path: Pat
     text = cpc("check", path, env=env)
     assert "mqtt: broker = b.example:1883 (MQTT_BROKER_HOST)" in text.stdout
     assert "hunter2" not in text.stdout + text.stderr
+
+
+def test_check_warns_of_attributes_for_a_device_that_is_not_there(tmp_path: Path) -> None:
+    modbus_file(tmp_path / "m.xml", devices=["Meter 1"])
+    path = tmp_path / "partition.xml"
+    path.write_text("<partition><service kind='modbus'><file>m.xml</file></service>\n"
+                    "<device alias='Meter *' site='x'/>\n<device alias='Metre 1' id='m'/></partition>")
+    done = cpc("check", path)
+    assert done.returncode == 0
+    assert "partition.xml:3: warning: no device has the alias 'Metre 1'" in done.stderr
+    assert ":2: warning" not in done.stderr
