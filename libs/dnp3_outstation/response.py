@@ -54,4 +54,4 @@ class Response:
         part = write_events(buffer, room - len(octets))
         self.wants_confirm = bool(part)
         octets += part
-        self.events = len(buffer.selected(1))
+        self.events = len(buffer.selected(1))  # some may have given way to newer ones since they were selected

@@ -16,6 +16,8 @@ from dnp3_outstation.objects import DEADBANDS, STATIC, Form, event_form, pack_bi
 
 HEADER_ROOM: Final = 7
 """Octets of the longest object header that is written."""
+SMALLEST_EVENT: Final = 2
+"""Octets of an event with an index of one octet and nothing but flags."""
 CTO_OCTETS: Final = 10
 """Header and time of a common time of occurrence (g51)."""
 
@@ -187,14 +189,14 @@ def write_events(buffer: EventBuffer, room: int) -> bytes:
     rows = buffer.selected(room // 3)
     if not len(rows):
         return b""
-    begin, end = int(rows[0]), int(rows[-1]) + 1
-    events = buffer.live[begin:end] if end - begin == len(rows) else buffer.live[rows]
+    first, last = int(rows[0]), int(rows[-1])
+    events = buffer.live[first : last + 1] if last - first + 1 == len(rows) else buffer.live[rows]
     keys = events["kind"].astype(np.int64) << 8 | events["asked"]
     edges = [*(np.flatnonzero(np.diff(keys)) + 1).tolist(), len(keys)]
     octets, done = bytearray(), 0
     for end in edges:
         count = 1
-        while done < end and count:
+        while done < end and count and room - len(octets) > HEADER_ROOM + SMALLEST_EVENT:
             part, count = _write_run(buffer, events[done:end], room - len(octets))
             octets += part
             done += count
