@@ -13,7 +13,7 @@ async function main() {
     rootFolder: path.join(folder, name), automaticallyAcceptUnknownCertificate: true,
   });
   const server = new OPCUAServer({
-    port: Number(port), hostname: "127.0.0.1", certificateFile, privateKeyFile, serverInfo: { applicationUri },
+    port: Number(port), host: "127.0.0.1", hostname: "127.0.0.1", certificateFile, privateKeyFile, serverInfo: { applicationUri },
     securityPolicies: [SecurityPolicy.None, SecurityPolicy.Basic256Sha256, SecurityPolicy.Aes256_Sha256_RsaPss],
     securityModes: [MessageSecurityMode.None, MessageSecurityMode.Sign, MessageSecurityMode.SignAndEncrypt],
     serverCertificateManager: lenient("pki"), userCertificateManager: lenient("users"),

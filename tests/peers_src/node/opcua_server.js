@@ -21,7 +21,7 @@ const MADE = {
 async function main() {
   const [port, folder] = process.argv.slice(2);
   const server = new OPCUAServer({
-    port: Number(port), hostname: "127.0.0.1", resourcePath: "/UA/test",
+    port: Number(port), host: "127.0.0.1", hostname: "127.0.0.1", resourcePath: "/UA/test",
     securityPolicies: [SecurityPolicy.None], securityModes: [MessageSecurityMode.None],
     serverCertificateManager: new OPCUACertificateManager({ rootFolder: path.join(folder, "pki") }),
   });
