@@ -238,13 +238,17 @@ class LineListener:
     @property
     def listening(self) -> bool:
         """See Listener."""
-        return self._descriptor >= 0
+        return self._talk is not None
 
     async def open(self, port: int) -> None:
         """See Listener; a line has no port."""
         del port
         if self._descriptor < 0:
             self._open_device() if self._real else self._open_terminal()
+        else:
+            with suppress(OSError):  # what came while the cable was out was never heard
+                while os.read(self._descriptor, 4096):
+                    pass
         self.bus.host = str(self._path)
         self._talk = Talk(self.bus, framing_of(self._first), str(self._path), write=self._write,
                           end=lambda _reset: None,
@@ -252,15 +256,16 @@ class LineListener:
         asyncio.get_running_loop().add_reader(self._descriptor, self._ready)
 
     async def close(self, *, reset: bool = False) -> None:
-        """See Listener."""
-        del reset
-        loop = asyncio.get_running_loop()
+        """See Listener. With `reset` only the cable is out: the terminal stays, for a client must find it again."""
         if self._timer is not None:
             self._timer.cancel()
         if self._talk is not None:
             self._talk.close()
+            self._talk = None
         if self._descriptor >= 0:
-            loop.remove_reader(self._descriptor)
+            asyncio.get_running_loop().remove_reader(self._descriptor)
+            if reset:
+                return
             if self._channel is not None:
                 self._channel.close()
                 self._channel = None
