@@ -157,10 +157,10 @@ class EventBuffer:
 
     def selected(self, most: int) -> npt.NDArray[np.intp]:
         """Rows of `live` that are marked, oldest first, at most so many."""
-        near = (self.states[: 4 * most] == SELECTED).nonzero()[0]  # almost always enough: the oldest are sent first
-        if len(near) >= most or 4 * most >= len(self):
-            return near[:most]
-        return (self.states == SELECTED).nonzero()[0][:most]
+        near: npt.NDArray[np.intp] = (self.states[: 4 * most] == SELECTED).nonzero()[0]
+        if len(near) < most < len(self) / 4:  # the oldest are sent first, so this is seldom
+            near = (self.states == SELECTED).nonzero()[0]
+        return near[:most]
 
     def mark_written(self, rows: npt.NDArray[np.intp]) -> None:
         """These marked events stand in a fragment now."""
