@@ -77,16 +77,20 @@ class Server:
         """Do what is due, then serve for a short while as long as masters keep asking."""
         self._open()
         until = time.monotonic() + TURN_SECONDS
-        while self._serve_once() and time.monotonic() < until:
-            waiting = select.poll()
-            for descriptor, events in self.sockets():
-                waiting.register(descriptor, events)
-            if not waiting.poll(1):
-                return
+        came, waiting = self._serve_once(None), select.poll()
+        wanted: list[tuple[int, int]] = []
+        while came and time.monotonic() < until:
+            sockets = self.sockets()
+            if sockets != wanted:
+                waiting, wanted = select.poll(), sockets
+                for descriptor, events in sockets:
+                    waiting.register(descriptor, events)
+            ready = frozenset(descriptor for descriptor, _ in waiting.poll(1))
+            came = bool(ready) and self._serve_once(ready)
 
-    def _serve_once(self) -> bool:
-        """One round over all connections; whether octets came."""
-        came = self._accept()
+    def _serve_once(self, ready: frozenset[int] | None) -> bool:
+        """One round over all connections (those that are ready, if that is known); whether octets came."""
+        came = self._accept() if ready is None or self._listening in ready else False
         moment = now()
         for dialler in self._diallers:
             connection = dialler.step(moment.monotonic)
@@ -94,12 +98,19 @@ class Server:
                 self.connections.append(connection)
                 connection.bind(dialler.session, moment)
         for connection in self.connections:
+            if ready is not None and connection.channel.fileno() not in ready:
+                continue
             try:
                 came = self._exchange(connection, moment) or came
             except OSError:  # reset, timed out, or not TLS at all: the session waits for the next connection
                 connection.close()
-        self.connections = [c for c in self.connections if not c.closed]
+        if any(c.closed for c in self.connections):
+            self.connections = [c for c in self.connections if not c.closed]
         return came
+
+    @property
+    def _listening(self) -> int:
+        return -1 if self._listener is None else self._listener.fileno()
 
     def _exchange(self, connection: Connection, moment: Instant) -> bool:
         data: bytes | None = b""
