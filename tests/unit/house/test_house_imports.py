@@ -20,6 +20,9 @@ PLANTED = [
     ("libs/modbus_tcp_client/__init__.py", "import opcua_client", "cpc composes, libs stand alone"),
     ("libs/opcua_client/__init__.py", "from lxml import etree", "Only the endpoint configuration sees XML"),
     ("cpc/supervisor.py", "import modbus_tcp_client", "spawns services and imports none"),
+    ("cpc/consumers/base.py", "import modbus_tcp_client", "Consumers know their own frame alone"),
+    ("cpc/consumers/mqtt/rules.py", "import cpc.consumers.dnp3", "Consumers never import each other"),
+    ("libs/mqtt_link/names.py", "import opcua_client", "kept MQTT connection knows no partition"),
     ("cpc/simulators/__init__.py", "import cpc.main", "cpc composes, libs stand alone"),
 ]
 
