@@ -105,7 +105,7 @@ def run(seed: int, count: int) -> None:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_garbage_in_any_pieces_never_breaks_a_session(seed):
-    run(seed, 2500)
+    run(seed, 8000)
 
 
 @pytest.mark.campaign
