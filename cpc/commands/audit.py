@@ -123,9 +123,15 @@ class AuditLog:
         with (self._folder / CURRENT).open("rb") as stream:
             first = _parse(stream.readline(MOST_LINE))
         number = first["seq"] if first else self._seq
-        (self._folder / CURRENT).rename(self._folder / f"audit-{number:015d}.log")
+        full = self._folder / f"audit-{number:015d}.log"
+        (self._folder / CURRENT).rename(full)
+        try:
+            opened = self._open()
+        except OSError:
+            full.rename(self._folder / CURRENT)  # the log goes on in the file that is open
+            raise
         os.close(self._file)
-        self._file = self._open()
+        self._file = opened
 
     def _mark_torn(self) -> None:
         """End what a crash left half written, and say so in the next record."""

@@ -103,7 +103,7 @@ class Decider:
 
 def still_allowed(rule: CommandRule, command: Command, view: View, now: Moment) -> str:
     """Why a command that was allowed must not be sent after all; empty where it may."""
-    return _expiry(rule, command, now) or unmet(rule, view)
+    return _expiry(rule, command, now) or _step(rule, command, view) or unmet(rule, view)
 
 
 def _is_issuer(issuer: Issuer, name: str, peer: Peer) -> bool:

@@ -149,7 +149,8 @@ class Gate:
 
     def _answer_dry_run(self, command: Command, asker: Asker, rule: CommandRule | None, fault: str) -> None:
         status = Status.REFUSED if rule is None or fault else Status.ACCEPTED
-        self._note("dry-run", command, asker.peer, rule, status=status, message=fault or None, request_id=None)
+        if not fault or self.quota.allows(asker.peer.uid, time.monotonic()):
+            self._note("dry-run", command, asker.peer, rule, status=status, message=fault or None, request_id=None)
         asker.reply(_answer(command, status, rule=rule, message=fault or "would be allowed; nothing was sent"))
 
     def _refuse(self, request_id: str, asker: Asker, why: str, command: Command | None = None,
@@ -275,7 +276,8 @@ class Gate:
 
     def _finish(self, job: _Job, status: Status, message: str, result: WriteResult | None = None) -> None:
         command = job.command
-        self._busy.discard(command.point)
+        if job.service:  # one that only waited may wait for another's order to the same point
+            self._busy.discard(command.point)
         self.ledger.close(command.request_id, status, message)
         read = None if result is None else result.read
         previous = None if result is None else result.previous

@@ -46,7 +46,8 @@ class Ledger:
         request_id, event = record.get("request_id"), record["event"]
         if not request_id:
             return
-        if event in ("accepted", "selected", "refused") and request_id not in self.entries:
+        new = request_id not in self.entries
+        if new and event in ("accepted", "selected", "refused"):
             self.open(request_id, Entry(uid=int(record.get("uid", -1)), point=str(record.get("point", "")),
                                         time=parse_time(record["time"]) or 0.0))
         entry = self.entries.get(request_id)
@@ -54,7 +55,8 @@ class Ledger:
             return
         if event == "sent":
             entry.sent = True
-        elif event in ("outcome", "refused", "selected") and entry.status is None:
+        elif entry.status is None and (event == "outcome" or (new and event in ("refused", "selected"))):
+            # the refusal of a second command with this id says nothing of the first
             entry.status = Status(record.get("status", Status.REFUSED))
             entry.message = str(record.get("message", ""))
 

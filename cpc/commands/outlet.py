@@ -71,7 +71,11 @@ class Outlet:
 
     def _turn(self) -> None:
         sources: list[Any] = [self._bell, self._listener, *([self._gate] if self._gate is not None else [])]
-        ready, _, _ = select.select(sources, [], [])
+        poll = select.poll()  # select() takes no descriptor over 1023, and a service of many devices has them
+        for source in sources:
+            poll.register(source, select.POLLIN)
+        found = {descriptor for descriptor, _ in poll.poll()}
+        ready = [source for source in sources if (source if isinstance(source, int) else source.fileno()) in found]
         if self._bell in ready:
             os.eventfd_read(self._bell)
             self._report()

@@ -161,14 +161,21 @@ def decode_command(packet: bytes) -> Command:
 
 def encode_answer(answer: Answer) -> bytes:
     """One packet; long texts are cut so that it is one."""
+    try:
+        return _cut_answer(answer, 2000)
+    except MessageError:
+        return _cut_answer(answer, 200)  # letters beyond ASCII take up to twelve bytes each
+
+
+def _cut_answer(answer: Answer, most: int) -> bytes:
     document: dict[str, Any] = {
         "version": VERSION, "request_id": answer.request_id, "status": answer.status.value,
-        "message": answer.message[:2000], "rule": answer.rule[:200], "time": format_time(answer.time),
+        "message": answer.message[:most], "rule": answer.rule[:200], "time": format_time(answer.time),
     }
     for name in ("previous", "read"):
         value = getattr(answer, name)
         if value is not None and not (isinstance(value, float) and not math.isfinite(value)):
-            document[name] = to_json(value[:2000] if isinstance(value, (str, bytes)) else value)
+            document[name] = to_json(value[:most] if isinstance(value, (str, bytes)) else value)
     return _pack(document)
 
 
@@ -235,7 +242,11 @@ def format_time(seconds: float) -> str:
 
 
 def _pack(document: dict[str, Any]) -> bytes:
-    packet = json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii")
+    try:
+        packet = json.dumps(document, separators=(",", ":"), allow_nan=False).encode("ascii")
+    except (TypeError, ValueError, RecursionError):
+        raise MessageError("a field has a value that JSON has no form for; finite numbers, texts, true and false",
+                           str(document["request_id"])) from None
     if len(packet) > MOST_BYTES:
         raise MessageError(f"a message of {len(packet)} bytes; up to {MOST_BYTES}", str(document["request_id"]))
     return packet

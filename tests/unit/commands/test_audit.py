@@ -139,3 +139,20 @@ def test_records_since_a_time_are_found(tmp_path: Path) -> None:
         log.append("refused", request_id=f"r{i}")
     log.close()
     assert [r["request_id"] for r in audit.read(tmp_path, since=1_700_000_003.0)] == ["r3", "r4"]
+
+
+def test_a_file_that_can_not_be_put_aside_is_written_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    log = AuditLog(tmp_path, rotate_bytes=1)
+
+    def full(_: AuditLog) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(AuditLog, "_open", full)
+        log.append("sent", request_id="r1")
+        with pytest.raises(AuditError, match="No space left"):
+            log.sync()
+    log.append("outcome", request_id="r1")
+    log.close()
+    assert audit.verify(tmp_path).faults == ()
+    assert [r["event"] for r in audit.read(tmp_path)] == ["sent", "outcome"]

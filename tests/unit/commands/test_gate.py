@@ -433,3 +433,39 @@ def test_without_its_segment_nothing_is_writable(tmp_path: Path, shm_prefix: str
     gate.receive(encode_command(Command(request_id="r", point="PLC/Mode", value=1)), Asker(ALICE, answers.append))
     assert "no such point in a running service" in answers[0].message
     log.close()
+
+
+def test_a_replay_does_not_hide_what_became_of_the_first_after_a_restart(plant: Plant) -> None:
+    plant.ask(request_id="once")
+    plant.dispatch()
+    assert plant.ask(request_id="once", peer=BOB).status is Status.REFUSED
+    plant.crash()
+    plant.open()
+    assert plant.ask(request_id="once", mode=Mode.QUERY).status is Status.UNKNOWN
+
+
+def test_one_that_waited_too_long_does_not_free_the_point_of_another(plant: Plant) -> None:
+    plant.ask(value=10.0)
+    assert len(plant.dispatch()) == 1
+    plant.ask(value=20.0)
+    plant.ask(value=30.0)
+    plant.gate._waiting[0][2].until = time.monotonic()
+    plant.gate.expire()
+    assert plant.answers[-1].status is Status.FAILED
+    assert not plant.dispatch()
+
+
+def test_a_step_is_judged_again_before_sending(plant: Plant) -> None:
+    rules(plant, replace(RULE, step=5.0))
+    assert plant.ask(value=50.0).status is Status.ACCEPTED
+    plant.set("Setpoint", 40.0)
+    assert not plant.dispatch()
+    assert plant.answers[-1].status is Status.REFUSED and "a step of 10" in plant.answers[-1].message
+
+
+def test_a_flood_of_refused_dry_runs_does_not_fill_the_disk(plant: Plant) -> None:
+    packet = encode_command(Command(request_id="d", point="PLC/Mode", value=1, dry_run=True))
+    for _ in range(MOST + 5):
+        plant.gate.receive(packet, Asker(BOB, plant.answers.append))
+    assert len(plant.answers) == MOST + 5
+    assert len(plant.events()) == MOST

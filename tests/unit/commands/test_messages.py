@@ -132,3 +132,14 @@ def test_times_are_seconds_since_1970(text: Any, seconds: float) -> None:
 
 def test_times_are_written_in_utc() -> None:
     assert format_time(1.5) == "1970-01-01T00:00:01.500000Z"
+
+
+def test_a_field_without_a_form_in_json_is_a_message_error() -> None:
+    with pytest.raises(MessageError, match="JSON has no form"):
+        encode_command(Command(request_id="r", point="p", value=1, priority=float("inf")))  # type: ignore[arg-type]
+
+
+def test_an_answer_with_long_texts_beyond_ascii_is_one_packet() -> None:
+    long = "\U0001f600" * 3000
+    answer = Answer(request_id="r", status=Status.VERIFIED, message=long, rule=long, previous=long, read=long)
+    assert decode_answer(encode_answer(answer)).read == long[:200]
