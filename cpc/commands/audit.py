@@ -138,8 +138,8 @@ class AuditLog:
         size = os.fstat(self._file).st_size
         tail = os.pread(self._file, MOST_LINE, max(0, size - MOST_LINE)).rpartition(b"\n")[2]
         if tail:
-            os.write(self._file, b"\n")
             self.append("recovered", torn=hashlib.sha256(tail).hexdigest(), bytes=len(tail))
+            self._waiting[-1] = b"\n" + self._waiting[-1]  # in one write: half of it would need another record
 
 
 def digest(record: Record) -> str:

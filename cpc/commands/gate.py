@@ -118,7 +118,8 @@ class Gate:
     def _decide(self, command: Command, asker: Asker) -> None:
         peer = asker.peer
         now = Moment(wall=time.time(), monotonic=time.monotonic())
-        decision = self.decider.decide(command, peer, self.view, now, count=not command.dry_run)
+        counts = not command.dry_run and command.mode is not Mode.SELECT
+        decision = self.decider.decide(command, peer, self.view, now, count=counts)
         rule, fault = decision.rule, decision.message
         if rule is not None and decision.allowed:
             fault = self._selections.refusal(command, peer, rule, now.monotonic)
@@ -158,11 +159,11 @@ class Gate:
         peer = asker.peer
         asker.reply(Answer(request_id=request_id, status=Status.REFUSED, message=why, rule=rule.name if rule else "",
                            time=time.time()))
+        if not self.quota.allows(peer.uid, time.monotonic()):
+            return  # answered; of a flood the log keeps the count, and the memory nothing
         if command is not None and request_id not in self.ledger.entries:
             self.ledger.open(request_id, Entry(uid=peer.uid, point=command.point, time=time.time(),
                                                status=Status.REFUSED, message=why))
-        if not self.quota.allows(peer.uid, time.monotonic()):
-            return  # answered; of a flood the log keeps the count
         if command is not None:
             self._note("refused", command, peer, rule, status=Status.REFUSED, message=why)
         else:

@@ -7,6 +7,7 @@ write in the other.
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 from acquisition import WriteOutcome, WriteRequest, WriteResult
@@ -18,18 +19,23 @@ MOST_BYTES = 65536
 
 
 def encode_order(number: int, request: WriteRequest) -> bytes:
-    """An order to write; `number` is never used again by this gate process."""
+    """An order to write; `number` is never used again by this gate process.
+
+    Its deadline goes as a time of the monotonic clock, which all processes of a machine share: a service that was
+    stopped meanwhile must not write what the gate has given up.
+    """
     return _pack({"order": number, "point": request.point, "value": to_json(request.value), "verify": request.verify,
-                  "tolerance": request.tolerance, "deadline": request.deadline})
+                  "tolerance": request.tolerance, "until": time.monotonic() + request.deadline})
 
 
 def decode_order(packet: bytes) -> tuple[int, WriteRequest]:
-    """Number and request; MessageError for everything else."""
+    """Number and request, whose deadline is what is left of it, below 0 where it is over; MessageError for
+    everything else."""
     document = _unpack(packet)
     try:
         return int(document["order"]), WriteRequest(
             point=str(document["point"]), value=from_json(document["value"]), verify=bool(document["verify"]),
-            tolerance=float(document["tolerance"]), deadline=float(document["deadline"]))
+            tolerance=float(document["tolerance"]), deadline=float(document["until"]) - time.monotonic())
     except (KeyError, TypeError, ValueError) as error:
         raise MessageError(f"an order that is none: {error}") from error
 

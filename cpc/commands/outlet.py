@@ -116,6 +116,10 @@ class Outlet:
             done(WriteResult(outcome=WriteOutcome.REFUSED, message=f"order {number} came twice; once is all"))
             return
         self._taken = number
+        if request.deadline <= 0:
+            done(WriteResult(outcome=WriteOutcome.FAILED, message=f"{request.point}: the order came too late; nothing "
+                             "was sent"))
+            return
         reach("outlet.received")
         self._client.submit_write(request, done)
         reach("outlet.submitted")

@@ -113,6 +113,9 @@ class Server:
             ready = []
         for order in ready:
             self._send(order)
+        if ready and not gate.broken:  # what could not be sent has an outcome, which stands in the log first, too
+            with contextlib.suppress(AuditError):
+                gate.audit.sync()
         for client in list(self._clients):
             self._flush(client)
 

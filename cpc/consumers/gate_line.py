@@ -33,6 +33,8 @@ CONNECT_AGAIN = 0.2
 """Seconds between attempts to reach the gate."""
 ASK_AGAIN = 0.5
 """Seconds after which the fate of a command that an earlier connection asked for is asked for again."""
+RESEND = 5.0
+"""Seconds within which a command that never reached the gate is sent again; later nobody wants it any more."""
 FORGET = 600.0
 """Seconds after which a command that got no answer is given up: the gate answers within minutes or not at all."""
 Told = Callable[[Answer], None]
@@ -155,8 +157,11 @@ class GateLine:
         if asked is None:
             return
         if answer.status is Status.REFUSED and answer.message == NEVER_HEARD and asked.command.mode is not Mode.QUERY:
-            self._send(asked.command)  # it never got there
-            return
+            if time.monotonic() - asked.since <= RESEND:
+                self._send(asked.command)  # it never got there
+                return
+            answer = Answer(request_id=answer.request_id, status=Status.FAILED, time=time.time(),
+                            message=f"{asked.command.point}: it never reached the gate, and is too old by now")
         if answer.status is Status.ACCEPTED and answer.message == UNDER_WAY:
             asked.ask_at = time.monotonic() + ASK_AGAIN  # its final answer goes to the connection that asked first
             return

@@ -85,7 +85,7 @@ class CommandClient:
         """Send one command; MessageError for one that can't be sent, GateUnavailable where the gate has gone."""
         packet = encode_command(command)
         try:
-            self._socket.sendall(packet)
+            self._socket.send(packet, socket.MSG_DONTWAIT)  # a packet is taken whole or not at all
         except OSError as error:
             raise GateUnavailable(f"{self._path}: the gate has gone ({error.strerror}); connect again") from error
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import process_image
 import pytest
-from acquisition import WriteOutcome, WriteResult
+from acquisition import WriteOutcome, WriteRequest, WriteResult
 from command_channel import Answer, Command, Mode, Status, encode_command
 from endpoint_config import CommandRule, CommandRules, Condition, Issuer, Rate
 from process_image import Point
@@ -21,6 +21,7 @@ from cpc.commands.audit import AuditError, AuditLog
 from cpc.commands.decision import Decider, Peer
 from cpc.commands.gate import MOST_UNDER_WAY, MOST_WAITING, Asker, Gate, Order
 from cpc.commands.ledger import Ledger
+from cpc.commands.orders import decode_order, encode_order
 from cpc.commands.quota import MOST
 from cpc.commands.view import SegmentView
 
@@ -397,6 +398,20 @@ def test_a_selected_point_is_closed_to_others_who_write_directly(plant: Plant) -
     plant.ask(mode=Mode.SELECT)
     assert "selected by another issuer" in plant.ask(peer=BOB).message
     assert plant.ask().status is Status.ACCEPTED
+
+
+def test_a_select_uses_up_no_rate_and_its_operate_does(plant: Plant) -> None:
+    rules(plant, replace(RULE, rates=(Rate(count=1, seconds=60.0),)))
+    assert plant.ask(mode=Mode.SELECT).status is Status.ACCEPTED
+    assert plant.ask(mode=Mode.OPERATE).status is Status.ACCEPTED
+    assert "over the rate" in plant.ask(mode=Mode.SELECT).message
+
+
+def test_an_order_carries_what_is_left_of_its_time() -> None:
+    packet = encode_order(1, WriteRequest(point="PLC/Mode", value=1, deadline=0.02))
+    assert 0 < decode_order(packet)[1].deadline <= 0.02
+    time.sleep(0.03)
+    assert decode_order(packet)[1].deadline < 0
 
 
 # ---------------------------------------------------------------- crashes
