@@ -135,8 +135,7 @@ def test_an_object_of_another_program_is_named_and_not_read(shm_prefix):
 def test_read_into_a_pipe_that_closes_early_ends_quietly(writer):
     done = run(f"{sys.executable} -m cpc read {writer.name} | head -1; echo ${{PIPESTATUS[0]}}",
                shell=True, executable="/bin/bash")
-    assert "Traceback" not in done.stderr
-    assert "Broken pipe" not in done.stderr
+    assert done.stderr == ""
     assert done.stdout.splitlines()[1] == "0"
 
 

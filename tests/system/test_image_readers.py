@@ -25,10 +25,10 @@ SHM = Path("/dev/shm")
 
 def test_no_publish_waits_longer_than_its_bound_for_16_readers_stopped_or_dead(root: Path) -> None:
     """The benchmark's readers, among them 5 stopped and 5 killed with the semaphore in their hands; counters alone."""
-    for _ in range(3):  # a machine that takes the processor away makes a wait look longer than it was
-        states = bench_readers(root)
-        if not any(part["waits_over_bound"] for part in states.values()):
-            break
+    command = [sys.executable, str(root / "bench" / "image.py"), "--json", "--only", "readers"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
+    assert done.returncode == 0, done.stderr
+    states = json.loads(done.stdout)["readers"]
     assert {"none", "running", "stopped", "killed", "mixed"} <= set(states)
     for state, part in states.items():
         assert part["waits_over_bound"] == 0, (state, part)
@@ -36,14 +36,6 @@ def test_no_publish_waits_longer_than_its_bound_for_16_readers_stopped_or_dead(r
     for state in ("killed", "mixed"):  # it was taken all the time, and waited for once for each repair at most
         assert states[state]["semaphore_busy"] > 0
         assert states[state]["semaphore_waits"] <= 1 + states[state]["semaphore_repairs"]
-
-
-def bench_readers(root: Path) -> dict[str, dict[str, int]]:
-    command = [sys.executable, str(root / "bench" / "image.py"), "--json", "--only", "readers"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=110, check=False)
-    assert done.stdout, done.stderr
-    states: dict[str, dict[str, int]] = json.loads(done.stdout)["readers"]
-    return states
 
 
 @contextlib.contextmanager
