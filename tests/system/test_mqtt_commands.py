@@ -126,8 +126,8 @@ def test_a_retained_command_is_refused(field: Field, tmp_path: Path) -> None:
 
 
 def test_a_value_of_another_topic_is_written_to_a_point_and_its_rule_decides(field: Field) -> None:
-    publish(field.broker.port, "field/level", b'{"unit_id":"tank","value":321,"timestamp":1}')
-    wait_until(lambda: any("321" in json.dumps(e.get("values")) for e in field.plant.writes()), 10.0)
+    publish(field.broker.port, "field/level", b'{"unit_id":"tank","value":654,"timestamp":1}')
+    wait_until(lambda: {"PLC/Mode": 654} in [entry.get("values") for entry in field.plant.writes()], 20.0)
     before = len(field.plant.writes())
     publish(field.broker.port, "field/level", b'{"value":70000}')
     publish(field.broker.port, "field/level", b"nonsense")
