@@ -11,6 +11,7 @@ import functools
 import hashlib
 import os
 import re
+import secrets
 import shutil
 import signal
 import socket
@@ -18,7 +19,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import NoReturn
@@ -129,12 +130,46 @@ def require_node(*packages: str) -> str:
     return node
 
 
-def free_port(host: str = "127.0.0.1", kind: int = socket.SOCK_STREAM) -> int:
-    """A port that nobody listens on now. Prefer port 0 where the server can tell which one it got."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, kind) as probe:
-        probe.bind((host, 0))
-        return int(probe.getsockname()[1])
+def free_port(host: str = "127.0.0.1", kind: int = socket.SOCK_STREAM, *, count: int = 1) -> int:
+    """A port that nobody listens on, and that no other test process is given as long as this one lives.
+
+    With `count`, the first of so many in a row. They lie below those that the kernel gives away by itself: a port
+    from there, closed again, is soon the source of a connection or the listener of a neighbour that asked for port 0.
+    """
+    first, end = _own_ports()
+    for _ in range(1000):
+        port = first + secrets.randbelow(end - count - first)  # not `random`, which Hypothesis seeds
+        with ExitStack() as stack:
+            try:
+                claims = [_claim(port + i, stack) for i in range(count)]
+                for i in range(count):
+                    _probe(host, port + i, kind)
+            except OSError:  # listened on, or somebody's
+                continue
+            stack.pop_all()
+            for claim in claims:
+                claim.detach()  # open until this process ends
+            return port
+    raise AssertionError(f"no {count} free ports from {first} to {end}")
+
+
+@functools.cache
+def _own_ports() -> tuple[int, int]:
+    """The first and the end of the ports that tests are given."""
+    kernel = Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()
+    return (16_000, min(int(kernel[0]), 32_768)) if int(kernel[0]) >= 18_000 else (16_000, 32_768)
+
+
+def _claim(port: int, stack: ExitStack) -> socket.socket:
+    """An abstract name for the port: seen by whoever sees the port, and gone with the process that holds it."""
+    claim = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
+    claim.bind(f"\0cpc-test-port-{port}")
+    return claim
+
+
+def _probe(host: str, port: int, kind: int) -> None:
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, kind) as probe:
+        probe.bind((host, port))
 
 
 def wait_until(condition: Callable[[], object], timeout: float = 10.0, interval: float = 0.01, what: str = "") -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import stat
 import threading
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import opcua_peers as plant
+import peers
 import pytest
 from endpoint_config import OpcUaNode, OpcUaServer, Secret, SecurityMode
 from opcua_client import OpcUaClient, OpcUaError
@@ -100,21 +100,8 @@ def test_the_files_user_is_taken_and_nobody_else(tmp_path: Path, mode: SecurityM
                 OpcUaClient(entry.url, **settings, **user).connect()  # type: ignore[arg-type]
 
 
-def two_free_ports() -> int:
-    """A port that is free together with the one after it, below those that the kernel gives away by itself."""
-    for first in range(20_000, 30_000, 2):
-        with socket.socket() as one, socket.socket() as other:
-            try:
-                one.bind(("127.0.0.1", first))
-                other.bind(("127.0.0.1", first + 1))
-            except OSError:
-                continue
-            return first
-    raise AssertionError("no two free ports")
-
-
 def test_ports_count_on_from_the_first(tmp_path: Path) -> None:
-    first = two_free_ports()
+    first = peers.free_port(count=2)
     servers = [OpcUaServer(alias=alias, url="opc.tcp://plc:1", nodes=NODES[:1]) for alias in ("A", "B")]
     with simulated(servers, tmp_path, port=first) as entries:
         assert [entries[a].url for a in ("A", "B")] == [f"opc.tcp://127.0.0.1:{first + i}" for i in (0, 1)]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -70,3 +73,25 @@ def test_a_c_peer_that_does_not_compile_fails_with_the_compilers_words(
 def test_a_free_port_is_free() -> None:
     with pytest.raises(AssertionError):
         peers.wait_for_port(peers.free_port(), timeout=0.0)
+
+
+def test_two_processes_are_given_no_port_twice_and_none_that_the_kernel_gives_away() -> None:
+    script = "import peers; print(*(peers.free_port() for _ in range(300)), flush=True); input()"
+    environment = {**os.environ, "PYTHONPATH": str(peers.ROOT / "tests")}
+    with subprocess.Popen([sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                          env=environment) as other:
+        assert other.stdout is not None
+        theirs = {int(port) for port in other.stdout.readline().split()}
+        ours = [peers.free_port() for _ in range(300)]
+        other.communicate("\n")
+    assert len(theirs) == len(set(ours)) == 300
+    assert theirs.isdisjoint(ours)
+    kernel = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
+    assert kernel < 18_000 or max(*theirs, *ours) < kernel
+
+
+def test_ports_in_a_row_are_all_free() -> None:
+    first = peers.free_port(count=3)
+    with socket.socket() as one, socket.socket() as two, socket.socket() as three:
+        for number, each in enumerate((one, two, three)):
+            each.bind(("127.0.0.1", first + number))

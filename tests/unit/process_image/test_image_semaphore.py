@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import time
+from pathlib import Path
 
 import numpy as np
 import posix_ipc
@@ -112,23 +114,78 @@ def test_a_wait_that_succeeds_publishes_under_the_semaphore() -> None:
     assert (guard.posts, rule.counters.semaphore_waits) == (1, 1)
 
 
-def test_a_dead_holder_is_repaired_once_for_each_period() -> None:
+class Clock:
+    """The clock of the rule, which a test puts forward; else it goes as ever."""
+
+    def __init__(self) -> None:
+        self.ahead = 0
+
+    def monotonic_ns(self) -> int:
+        return time.monotonic_ns() + self.ahead
+
+    def forward(self, seconds: float) -> None:
+        self.ahead += int(seconds * 1e9)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    made = Clock()
+    monkeypatch.setattr(guarding, "time", made)
+    return made
+
+
+def test_a_wait_counts_as_over_the_bound_by_what_the_semaphore_took_and_not_the_scheduler(
+    clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Slow(Guard):
+        def acquire(self, seconds: float) -> bool:
+            clock.forward(took)
+            return False
+
+    queued = itertools.count(0, 5_000_000)
+    monkeypatch.setattr(guarding, "queued_ns", lambda: next(queued))  # 5 ms without a processor, each time
+    for wait, over in ((0.0, 0), (0.006, 0), (0.1, 1), (0.5, 1)):
+        took = wait
+        rule = Rule(Slow(0))
+        for _ in range(4):
+            rule.publish()
+        assert (rule.counters.semaphore_waits, rule.counters.semaphore_overruns) == (1, over)
+
+
+def test_the_time_without_a_processor_is_the_threads_own_and_grows() -> None:
+    before = guarding.queued_ns()
+    time.sleep(0.001)
+    assert 0 <= before <= guarding.queued_ns()
+
+
+def test_a_kernel_that_does_not_tell_the_time_without_a_processor_takes_nothing_off(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for text in (None, "", "1", "a b c"):
+        path = tmp_path / "schedstat"
+        if text is not None:
+            path.write_text(text)
+        monkeypatch.setattr(guarding, "_SCHEDULED", path)
+        assert guarding.queued_ns() == 0
+
+
+def test_a_dead_holder_is_repaired_once_for_each_period(clock: Clock) -> None:
     guard = Guard(0)
-    rule = Rule(guard, repair_after=0.02)
+    rule = Rule(guard, repair_after=1000.0)
     rule.publish()
     rule.publish()
     assert guard.posts == 0
-    time.sleep(0.03)
+    clock.forward(1001.0)
     assert rule.publish() is True
     assert rule.counters.semaphore_repairs == 1
     assert guard.left == 1
 
 
-def test_a_reader_that_takes_the_repaired_semaphore_gets_its_own_time() -> None:
+def test_a_reader_that_takes_the_repaired_semaphore_gets_its_own_time(clock: Clock) -> None:
     guard = Guard(0)
-    rule = Rule(guard, repair_after=0.02)
+    rule = Rule(guard, repair_after=1000.0)
     rule.publish()
-    time.sleep(0.03)
+    clock.forward(1001.0)
     guard.release = lambda: None  # type: ignore[method-assign]  # someone who waited was faster
     assert rule.publish() is False
     assert rule.publish() is False
@@ -153,6 +210,7 @@ def test_a_wait_never_takes_longer_than_the_bound(shm_prefix: str) -> None:
         rule.enter(np.zeros(1, np.intp), generation)
         generation += np.uint64(1)
     assert counters.semaphore_waits == 1
+    assert counters.semaphore_overruns == 0
     assert counters.semaphore_busy == 50
     guard.release()
     guard.close()
@@ -160,8 +218,8 @@ def test_a_wait_never_takes_longer_than_the_bound(shm_prefix: str) -> None:
     remove(name)
 
 
-def test_a_holder_that_was_killed_does_not_stop_anyone(shm_name: str) -> None:
-    with create(shm_name, ["a"], semaphore=shm_name + "_sem", repair_after=0.05) as writer, Script(
+def test_a_holder_that_was_killed_does_not_stop_anyone(shm_name: str, clock: Clock) -> None:
+    with create(shm_name, ["a"], semaphore=shm_name + "_sem", repair_after=1000.0) as writer, Script(
         """
         import posix_ipc
         posix_ipc.Semaphore("/" + name).acquire()
@@ -176,7 +234,7 @@ def test_a_holder_that_was_killed_does_not_stop_anyone(shm_name: str) -> None:
             assert image.snapshot()["a"].value == number
         assert writer.counters.semaphore_busy == image.counters["semaphore_busy"] == 8
         assert writer.counters.semaphore_waits == 1
-        time.sleep(0.06)
+        clock.forward(1001.0)
         writer.publish()
         assert image.counters["semaphore_repairs"] == 1
         writer.publish()
