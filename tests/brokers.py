@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from peers import Peer, free_port, require_program, wait_for_port
+from peers import PATIENCE, Peer, free_port, require_program, wait_for_port
 
 
 @contextmanager
@@ -67,7 +67,7 @@ class Subscriber:
         """Publish until the subscription answers."""
         where = ["-h", "127.0.0.1", "-p", str(port), "-t", "cpc-test-ready", "-m", "x"]
         publish = [require_program("mosquitto_pub"), *where]
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + PATIENCE
         while "cpc-test-ready" not in self.peer.output:
             assert time.monotonic() < deadline, self.peer.output
             subprocess.run(publish, check=False, capture_output=True, timeout=10)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from endpoint_config import ConsumerSettings, OwnConsumer, Partition
+from peers import PATIENCE
 from process_image import Changes, Point, Writer, create
 
 from cpc.consumers import Base, Consumer, Context
@@ -75,7 +76,7 @@ def context(
                    partition=partition or Partition(file=state / "partition.xml"))
 
 
-def step_until(consumer: Consumer, condition: Callable[[], object], timeout: float = 10.0, what: str = "") -> None:
+def step_until(consumer: Consumer, condition: Callable[[], object], timeout: float = PATIENCE, what: str = "") -> None:
     """Step the consumer until `condition()` holds; AssertionError after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():

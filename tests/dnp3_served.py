@@ -14,6 +14,7 @@ from consumers import Plant, context, plant
 from dnp3_outstation import CommandStatus
 from endpoint_config import Dnp3Consumer as Settings
 from endpoint_config import Dnp3Map, Dnp3MapPoint
+from peers import PATIENCE
 from process_image import Point
 
 from cpc.consumers.dnp3 import Dnp3Consumer
@@ -96,7 +97,7 @@ class Served:
         return self.consumer.server.port
 
 
-def wait_for(condition: Callable[[], object], what: str = "", timeout: float = 20.0) -> None:
+def wait_for(condition: Callable[[], object], what: str = "", timeout: float = PATIENCE) -> None:
     """Wait for an event that another thread brings."""
     deadline = time.monotonic() + timeout
     while not condition():

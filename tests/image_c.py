@@ -28,7 +28,7 @@ def build(source: Path, *flags: str) -> Path:
 class Driver:
     """image_driver.c as a process: `ask("take")` gives status and the rest of the answer."""
 
-    def __init__(self, *, timeout: float = 20.0, prefix: Sequence[str] = ()) -> None:
+    def __init__(self, *, timeout: float = peers.PATIENCE, prefix: Sequence[str] = ()) -> None:
         """`prefix` stands before the command, as for another user."""
         self.timeout = timeout
         program = build(peers.SOURCES / "image_driver.c", *SANITIZED)

@@ -222,7 +222,7 @@ class Order:
         self._results.append(result)
         self._came.set()
 
-    def result(self, timeout: float = 10.0) -> WriteResult:
+    def result(self, timeout: float = peers.PATIENCE) -> WriteResult:
         assert self._came.wait(timeout)
         assert len(self._results) == 1
         return self._results[0]

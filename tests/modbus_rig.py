@@ -85,16 +85,16 @@ class Partition:
     def __getitem__(self, point: str) -> Sample:
         return self.image.snapshot()[point]
 
-    def until(self, condition: Callable[[Partition], object], timeout: float = 10.0, what: str = "") -> None:
+    def until(self, condition: Callable[[Partition], object], timeout: float = peers.PATIENCE, what: str = "") -> None:
         """Wait until `condition(self)` is true."""
         peers.wait_until(lambda: condition(self), timeout, what=what)
 
-    def until_good(self, *points: str, timeout: float = 10.0) -> None:
+    def until_good(self, *points: str, timeout: float = peers.PATIENCE) -> None:
         """Wait until points are Good."""
         for point in points:
             peers.wait_until(lambda p=point: self[p].quality == 0, timeout, what=f"{point} is {self[point]}")
 
-    def until_quality(self, point: str, quality: int, timeout: float = 10.0) -> None:
+    def until_quality(self, point: str, quality: int, timeout: float = peers.PATIENCE) -> None:
         """Wait until a point has a quality."""
         peers.wait_until(lambda: self[point].quality == quality, timeout, what=f"{point} with {quality:08X}")
 

@@ -204,13 +204,13 @@ class Running:
         """Name of a point's quality now, whatever the staleness."""
         return str(self[point].quality_name)
 
-    def wait(self, condition: Callable[[], object], timeout: float = 10.0, what: str = "") -> float:
+    def wait(self, condition: Callable[[], object], timeout: float = peers.PATIENCE, what: str = "") -> float:
         """Wait for a condition; returns the seconds it took."""
         began = time.monotonic()
         peers.wait_until(condition, timeout, what=what)
         return time.monotonic() - began
 
-    def wait_quality(self, point: str, name: str, timeout: float = 10.0) -> float:
+    def wait_quality(self, point: str, name: str, timeout: float = peers.PATIENCE) -> float:
         """Wait until a point has a quality; returns the seconds it took."""
         return self.wait(lambda: self.quality(point) == name, timeout, f"{point} {name}, is {self.quality(point)}: "
                          f"{self.last_error(point.partition('/')[0])}")

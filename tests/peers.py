@@ -36,6 +36,8 @@ NODE = SOURCES / "node"
 PROGRAMS = ("gcc", "socat", "mbpoll", "tshark", "redis-server", "mosquitto", "mosquitto_sub", "node", "npm", "tmux",
             "systemd-analyze")
 """Programs that the header of a test run reports on."""
+PATIENCE = 40.0
+"""Seconds that tests wait for what must happen, where how soon is not what they are about: a machine may be busy."""
 PREFIX = "peer absent: "
 """How every skip for want of a peer begins; the summary counts by it."""
 
@@ -172,7 +174,9 @@ def _probe(host: str, port: int, kind: int) -> None:
         probe.bind((host, port))
 
 
-def wait_until(condition: Callable[[], object], timeout: float = 10.0, interval: float = 0.01, what: str = "") -> None:
+def wait_until(
+    condition: Callable[[], object], timeout: float = PATIENCE, interval: float = 0.01, what: str = ""
+) -> None:
     """Return as soon as `condition()` is true; AssertionError after `timeout` seconds."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -181,7 +185,7 @@ def wait_until(condition: Callable[[], object], timeout: float = 10.0, interval:
         time.sleep(interval)
 
 
-def wait_for_port(port: int, host: str = "127.0.0.1", timeout: float = 10.0) -> None:
+def wait_for_port(port: int, host: str = "127.0.0.1", timeout: float = PATIENCE) -> None:
     """Return as soon as something accepts a TCP connection there; AssertionError after `timeout` seconds."""
 
     def accepts() -> bool:
@@ -203,7 +207,7 @@ class Peer:
     """
 
     def __init__(
-        self, command: Sequence[str | os.PathLike[str]], *, ready: str = "", timeout: float = 20.0,
+        self, command: Sequence[str | os.PathLike[str]], *, ready: str = "", timeout: float = PATIENCE,
         env: Mapping[str, str] | None = None, cwd: Path | None = None,
     ) -> None:
         self.command = [os.fspath(part) for part in command]
@@ -243,7 +247,7 @@ class Peer:
             self._text = self._log.read_text(errors="replace")
         return self._text
 
-    def wait_for(self, pattern: str, timeout: float = 20.0) -> re.Match[str]:
+    def wait_for(self, pattern: str, timeout: float = PATIENCE) -> re.Match[str]:
         """The first match of `pattern` in the output from the start on; AssertionError with the output when none."""
         deadline = time.monotonic() + timeout
         while True:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
 
-from peers import Peer, wait_until
+from peers import PATIENCE, Peer, wait_until
 
 CPC = [sys.executable, "-m", "cpc"]
 SHM = Path("/dev/shm")
@@ -58,7 +58,7 @@ def cpc(*args: object, timeout: float = 60, **more: Any) -> subprocess.Completed
     return subprocess.run([*CPC, *map(str, args)], check=False, capture_output=True, text=True, timeout=timeout, **more)
 
 
-def running(*args: object, ready: str = "", timeout: float = 20.0) -> Peer:
+def running(*args: object, ready: str = "", timeout: float = PATIENCE) -> Peer:
     """`cpc` with these arguments as a process of the test."""
     return Peer([*CPC, *map(str, args)], ready=ready, timeout=timeout)
 
@@ -76,14 +76,14 @@ def qualities(image: Any) -> dict[str, int]:
     return {name: snapshot[name].quality_name for name in snapshot if not snapshot[name].point.is_system}
 
 
-def wait_until_good(image: Any, timeout: float = 20.0) -> float:
+def wait_until_good(image: Any, timeout: float = PATIENCE) -> float:
     """Wait until every own point is Good; returns the seconds that took."""
     begin = time.monotonic()
     wait_until(lambda: set(qualities(image).values()) == {"Good"}, timeout, what="every point Good")
     return time.monotonic() - begin
 
 
-def attach_when_there(name: str, timeout: float = 20.0) -> Any:
+def attach_when_there(name: str, timeout: float = PATIENCE) -> Any:
     """The image of a segment that is about to appear."""
     from process_image import ImageError, attach
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from brokers import mosquitto, subscriber
-from consumers import step_until
+from consumers import plant, step_until
 from endpoint_config import MqttAggregate, MqttRule, Secret
-from mqtt_rig import payloads, process, publishing, settings
+from mqtt_rig import POINTS, payloads, process, publisher, publishing, settings
 from peers import wait_until
 
 VERSIONS = pytest.mark.parametrize("version", ["5", "3.1.1"])
@@ -87,16 +87,23 @@ def test_a_refused_topic_is_told_counted_and_given_up(tmp_path: Path, shm_name: 
     lines = (f"acl_file {tmp_path / 'acl'}", f"password_file {tmp_path / 'passwords'}", "user root")
     with mosquitto(tmp_path, *lines, anonymous=False) as broker:
         made = settings(broker.port, username="line4", password=Secret(value="secret"))
-        with publishing(tmp_path, shm_name, made) as (consumer, plant):
-            plant.set({"Pump 1/Power": 5, "Fan/Power": 6})
+        with publishing(tmp_path, shm_name, made) as (consumer, values):
+            values.set({"Pump 1/Power": 5, "Fan/Power": 6})
             step_until(consumer, lambda: consumer.health().counts["$refused"] >= 1 and not consumer.outbox.in_flight)
             assert consumer.health().connected
             assert "devices/Pump 1/" in consumer.health().message
             assert "reason 0x87" in consumer.health().message
         wrong = settings(broker.port, username="line4", password=Secret(value="guess"))
         assert "secret" not in repr(wrong) and "guess" not in repr(wrong)
-        with pytest.raises(AssertionError, match="not within"), publishing(tmp_path, shm_name, wrong) as (consumer, _):
-            raise RuntimeError("it came up with a wrong password")
+        with plant(shm_name, POINTS):
+            consumer = publisher(tmp_path, shm_name, wrong)
+            try:
+                step_until(consumer, lambda: consumer.health().message or consumer.link.up)
+                assert not consumer.link.up
+                assert "not authorized; check user, password" in consumer.health().message
+                assert "guess" not in consumer.health().message
+            finally:
+                consumer.stop()
 
 
 def mosquitto_password(folder: Path) -> str:
