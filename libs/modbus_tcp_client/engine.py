@@ -326,7 +326,7 @@ def _sweepable(link: Link) -> bool:
     server = unit.server
     if server.transport is not Transport.TCP or link.tap is not None:
         return False
-    quirks = server.accept_any_unit_id or server.accept_transaction_zero or server.delay or link.in_flight > 1
+    quirks = server.accept_any_unit_id or server.accept_transaction_zero or server.delay
     return not link.shared and len(unit.polls) == 1 and not unit.polls[0].interval and not quirks
 
 

@@ -170,10 +170,12 @@ class Link:
         assert isinstance(self._channel, socket.socket)
         return self._channel
 
-    def resume(self, job: Job, transaction: int, now: int) -> None:
-        """Go on with a request that the fast path has sent."""
-        self.exchange.resume(job, transaction)
-        self._arm(max(job.deadline, now))
+    def resume(self, jobs: Sequence[Job], transaction: int, now: int) -> None:
+        """Go on with requests that the fast path has sent, the first with this transaction id, the others behind."""
+        for job in jobs:
+            self.exchange.resume(job, transaction)
+            transaction = transaction % 0xFFFF + 1
+        self._arm(max(jobs[0].deadline, now))
 
     # ------------------------------------------------------------ receiving
 

@@ -138,12 +138,14 @@ class Poll:
         self.open += 1
         return job
 
-    def resume(self, cursor: int, began: int) -> Job:
-        """Go on with a cycle that was begun on the fast path; the job at `cursor` is under way."""
+    def resume(self, first: int, count: int, began: int) -> list[Job]:
+        """Go on with a cycle that was begun on the fast path; `count` jobs from `first` on are under way."""
         self.cycle = self.jobs
-        self.cursor, self.open, self.active = cursor + 1, 1, True
+        self.cursor, self.open, self.active = first + count, count, True
         self.planned = self._began = began
-        return self.jobs[cursor]
+        if self.cursor < len(self.cycle):
+            self.unit.link.queue.append(self)
+        return self.jobs[first : first + count]
 
     def abort(self) -> None:
         """End the cycle without its answers: the connection is gone, or the unit is demoted."""
