@@ -21,6 +21,8 @@ SELECTED: Final = 1
 """Belongs to the response that is being sent, and is in no fragment yet."""
 WRITTEN: Final = 2
 """Stands in a fragment that the master has not confirmed yet."""
+PREPARED: Final = 3
+"""Stands in a fragment that was built ahead and is not sent yet."""
 UNSYNCHRONIZED: Final = 0x80
 """Added to `cls` where the time is not known to be right (clause A.25.2, g51v2)."""
 
@@ -38,6 +40,8 @@ class EventBuffer:
         """Events lost since the session began."""
         self.unsent = [0, 0, 0, 0]
         """Events of each class that are in no unconfirmed fragment; element 0 is not used."""
+        self.spoiled = False
+        """An event was lost that stands in a fragment which was built ahead."""
         self._counts = [0, 0, 0, 0]
         self._store = np.zeros(max(64, 2 * sum(sizes)), EVENT)
         self._state = np.zeros(len(self._store), np.uint8)  # apart from the records: it is searched with each fragment
@@ -122,7 +126,9 @@ class EventBuffer:
         gone = live[rows]
         self._lose(len(rows), gone)
         self._counts[cls] -= len(rows)
-        self.unsent[cls] -= int(np.count_nonzero(self.states[rows] != WRITTEN))
+        states = self.states[rows]
+        self.unsent[cls] -= int(np.count_nonzero(states != WRITTEN))
+        self.spoiled |= bool((states == PREPARED).any())
         self._remove(rows)
 
     def _remove(self, rows: npt.NDArray[np.intp]) -> None:
@@ -155,18 +161,25 @@ class EventBuffer:
         live["asked"][rows] = variation or live["variation"][rows]
         return len(rows)
 
-    def selected(self, most: int) -> npt.NDArray[np.intp]:
-        """Rows of `live` that are marked, oldest first, at most so many."""
-        near: npt.NDArray[np.intp] = (self.states[: 4 * most] == SELECTED).nonzero()[0]
+    def first(self, state: int, most: int) -> npt.NDArray[np.intp]:
+        """Rows of `live` in this state, oldest first, at most so many."""
+        near: npt.NDArray[np.intp] = (self.states[: 4 * most] == state).nonzero()[0]
         if len(near) < most < len(self) / 4:  # the oldest are sent first, so this is seldom
-            near = (self.states == SELECTED).nonzero()[0]
+            near = (self.states == state).nonzero()[0]
         return near[:most]
 
-    def mark_written(self, rows: npt.NDArray[np.intp]) -> None:
-        """These marked events stand in a fragment now."""
-        self.states[rows] = WRITTEN
-        for cls, count in enumerate(np.bincount(self.live["cls"][rows] & 0x7F, minlength=4).tolist()):
-            self.unsent[cls] -= count
+    def mark(self, rows: npt.NDArray[np.intp], state: int = WRITTEN) -> None:
+        """These events stand in a fragment now: in one that is sent, or (PREPARED) in one that was built ahead."""
+        self.states[rows] = state
+        if state == WRITTEN:
+            for cls, count in enumerate(np.bincount(self.live["cls"][rows] & 0x7F, minlength=4).tolist()):
+                self.unsent[cls] -= count
+
+    def unprepare(self) -> None:
+        """What was built ahead is not sent: its events are selected as before."""
+        states = self.states
+        states[states == PREPARED] = SELECTED
+        self.spoiled = False
 
     def confirm(self) -> int:
         """The master has what was written: remove it; gives how many. Room clears the overflow."""
@@ -190,6 +203,7 @@ class EventBuffer:
     def release(self) -> None:
         """The response was given up: all events wait again."""
         self.states[:] = WAITING
+        self.spoiled = False
         self.unsent = list(self._counts)
 
     def clear(self) -> None:
@@ -197,4 +211,4 @@ class EventBuffer:
         self._begin = self._end = 0
         self._counts, self.unsent = [0, 0, 0, 0], [0, 0, 0, 0]
         self._texts.clear()
-        self.overflow = False
+        self.overflow = self.spoiled = False

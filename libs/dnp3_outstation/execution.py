@@ -59,7 +59,7 @@ class Executor:
         self.time.start()
 
     def _clear_restart(self) -> None:
-        self._session.restart_bit = False
+        self._session.indications.restart = False
 
     def execute(self, data: bytes, now: Instant, *, broadcast: bool) -> Response | Pending | None:
         """Carry one request out; None where it is not answered, Pending where the answer takes time."""
@@ -83,7 +83,7 @@ class Executor:
     def _other(self, function: Function, headers: list[ObjectHeader], now: Instant) -> Response:
         session, functions = self._session, self._functions
         if function == Function.READ:
-            return self._reader.read(headers, now.utc_ms + session.detector.offset_ms, session.indications())
+            return self._reader.read(headers, now.utc_ms + session.detector.offset_ms, session.indications.number())
         if function == Function.WRITE:
             result = functions.write(headers, now)
         elif function in _FREEZES:

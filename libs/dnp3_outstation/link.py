@@ -9,6 +9,7 @@ from functools import lru_cache
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
 from dnp3_outstation.crc import BLOCK, crc, crc_blocks
 
@@ -19,6 +20,7 @@ MAX_FRAME: Final = 292
 SELF_ADDRESS: Final = 0xFFFC
 BROADCASTS: Final = range(0xFFFD, 0x10000)
 """0xFFFD asks for no application confirmation, 0xFFFE requires it, 0xFFFF leaves it open (clause 9.2.5.2)."""
+Octets = npt.NDArray[np.uint8]
 LAST_ADDRESS: Final = 0xFFEF
 """Highest address of a device; what lies between it and the self address is reserved."""
 
@@ -201,16 +203,27 @@ def _append_blocks(frame: bytearray, data: bytes) -> None:
         frame += crc(rest).to_bytes(2, "little")
 
 
-def encode_full_frames(control: int, destination: int, source: int, data: np.ndarray) -> bytes:
-    """Frames that each carry 250 octets, one for each row of `data`, uint8 of shape (frames, 250)."""
-    count = len(data)
-    out = np.empty((count, MAX_FRAME), np.uint8)
-    out[:, :HEADER] = np.frombuffer(_header(control, destination, source, MAX_USER_DATA), np.uint8)
-    body = data[:, :240].reshape(count, 15, BLOCK)
-    out_blocks = np.empty((count, 15, BLOCK + 2), np.uint8)
-    out_blocks[:, :, :BLOCK] = body
-    out_blocks[:, :, BLOCK:] = crc_blocks(body).astype("<u2").view(np.uint8).reshape(count, 15, 2)
-    out[:, HEADER : HEADER + 270] = out_blocks.reshape(count, 270)
-    out[:, 280:290] = data[:, 240:]
-    out[:, 290:] = crc_blocks(data[:, 240:]).astype("<u2").view(np.uint8).reshape(count, 2)
-    return out.tobytes()
+def encode_rows(control: int, destination: int, source: int, data: Octets) -> Octets:
+    """Frames of equally much user data, one for each row of `data`, uint8 of shape (frames, n) with n from 1 to 250."""
+    count, length = data.shape
+    out = np.empty((count, frame_size(length)), np.uint8)
+    out[:, :HEADER] = np.frombuffer(_header(control, destination, source, length), np.uint8)
+    whole, rest = divmod(length, BLOCK)
+    place = HEADER + whole * (BLOCK + 2)
+    if whole:
+        blocks = data[:, : whole * BLOCK].reshape(count, whole, BLOCK)
+        body = out[:, HEADER:place].reshape(count, whole, BLOCK + 2)  # a view: the last axis is only taken apart
+        body[:, :, :BLOCK] = blocks
+        body[:, :, BLOCK:] = crc_blocks(blocks).astype("<u2").view(np.uint8).reshape(count, whole, 2)
+    if rest:
+        tail = data[:, whole * BLOCK :]
+        out[:, place : place + rest] = tail
+        out[:, place + rest :] = crc_blocks(tail).astype("<u2").view(np.uint8).reshape(count, 2)
+    return out
+
+
+def with_head(frames: bytes, head: bytes) -> bytes:
+    """The frames of a fragment with other octets at its beginning; at most as many as stand in the first block."""
+    size = min(BLOCK, frames[2] - 5)
+    block = frames[HEADER : HEADER + 1] + head + frames[HEADER + 1 + len(head) : HEADER + size]
+    return frames[:HEADER] + block + crc(block).to_bytes(2, "little") + frames[HEADER + size + 2 :]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,7 +18,7 @@ from dnp3_outstation.link import (
     Primary,
     Secondary,
     encode_frame,
-    encode_full_frames,
+    encode_rows,
 )
 from dnp3_outstation.settings import LinkSettings
 from dnp3_outstation.transport import SEGMENT_DATA, SEQUENCE, segment_headers
@@ -26,6 +26,7 @@ from dnp3_outstation.transport import SEGMENT_DATA, SEQUENCE, segment_headers
 PRM: Final = 0x40
 FCB: Final = 0x20
 FCV: Final = 0x10
+_UNCONFIRMED: Final = PRM | Primary.UNCONFIRMED_USER_DATA
 _COUNTED: Final = frozenset([Primary.TEST_LINK_STATES, Primary.CONFIRMED_USER_DATA])
 
 
@@ -132,7 +133,7 @@ class LinkLayer:
         """Send one fragment as segments; with link confirmation they go out one by one."""
         confirm = self.settings.confirm
         if confirm == "never" or (confirm == "multiframe" and len(fragment) <= SEGMENT_DATA):
-            self.send_ready(*self.encode(fragment))
+            self.send_ready(*self.encode_all([fragment])[0])
             return
         headers = segment_headers(len(fragment), self._sequence)
         self._sequence = (headers[-1] + 1) & SEQUENCE
@@ -146,27 +147,53 @@ class LinkLayer:
         return self._sequence
 
     def send_ready(self, frames: bytes, following: int) -> None:
-        """Send what `encode` made; nothing may have been sent in between."""
+        """Send what `encode_all` made; nothing may have been sent in between."""
         self._output += frames
         self._sequence = following
 
-    def encode(self, fragment: bytes) -> tuple[bytes, int]:
-        """The unconfirmed frames of a fragment that is sent next, and the transport sequence number after it."""
-        headers = segment_headers(len(fragment), self._sequence)
-        out = bytearray()
-        control, remote, local = PRM | Primary.UNCONFIRMED_USER_DATA, self.settings.remote, self.settings.local
-        full = len(fragment) // SEGMENT_DATA
-        if full > 1:
-            rows = np.empty((full, MAX_USER_DATA), np.uint8)
-            rows[:, 0] = headers[:full]
-            rows[:, 1:] = np.frombuffer(fragment, np.uint8, full * SEGMENT_DATA).reshape(full, SEGMENT_DATA)
-            out += encode_full_frames(control, remote, local, rows)
-        else:
-            full = 0
-        for place in range(full, len(headers)):
-            data = fragment[place * SEGMENT_DATA : (place + 1) * SEGMENT_DATA]
-            out += encode_frame(control, remote, local, bytes([headers[place]]) + data)
-        return bytes(out), (headers[-1] + 1) & SEQUENCE
+    def encode_all(self, fragments: Sequence[bytes]) -> list[tuple[bytes, int]]:
+        """The unconfirmed frames of fragments that are sent next, one after the other, each with the transport
+        sequence number that follows it."""
+        sequence, headers = self._sequence, []
+        for fragment in fragments:
+            headers.append(segment_headers(len(fragment), sequence))
+            sequence = (headers[-1][-1] + 1) & SEQUENCE
+        by_length: dict[int, list[int]] = {}
+        for place, fragment in enumerate(fragments):
+            by_length.setdefault(len(fragment), []).append(place)
+        frames = [b""] * len(fragments)
+        for length, places in by_length.items():
+            some, heads = [fragments[place] for place in places], [headers[place] for place in places]
+            if length > SEGMENT_DATA:
+                encoded = self._encode_equal(some, heads)
+            else:
+                encoded = [self._encode(fragment, head) for fragment, head in zip(some, heads, strict=True)]
+            for place, octets in zip(places, encoded, strict=True):
+                frames[place] = octets
+        return [(octets, (mine[-1] + 1) & SEQUENCE) for octets, mine in zip(frames, headers, strict=True)]
+
+    def _encode(self, fragment: bytes, headers: Sequence[int]) -> bytes:
+        remote, local = self.settings.remote, self.settings.local
+        return b"".join(
+            encode_frame(_UNCONFIRMED, remote, local,
+                         bytes([header]) + fragment[place * SEGMENT_DATA : (place + 1) * SEGMENT_DATA])
+            for place, header in enumerate(headers))
+
+    def _encode_equal(self, fragments: Sequence[bytes], headers: Sequence[Sequence[int]]) -> list[bytes]:
+        """The same for fragments of one length, of more than one segment each, all at once."""
+        count, length = len(fragments), len(fragments[0])
+        full, rest = divmod(length, SEGMENT_DATA)
+        remote, local = self.settings.remote, self.settings.local
+        octets = np.frombuffer(b"".join(fragments), np.uint8).reshape(count, length)
+        heads = np.array(headers, np.uint8)
+        rows = np.empty((count, full, MAX_USER_DATA), np.uint8)
+        rows[:, :, 0] = heads[:, :full]
+        rows[:, :, 1:] = octets[:, : full * SEGMENT_DATA].reshape(count, full, SEGMENT_DATA)
+        frames = encode_rows(_UNCONFIRMED, remote, local, rows.reshape(-1, MAX_USER_DATA)).reshape(count, -1)
+        if rest:
+            tail = np.column_stack([heads[:, full:], octets[:, full * SEGMENT_DATA :]])
+            frames = np.hstack([frames, encode_rows(_UNCONFIRMED, remote, local, tail)])
+        return [row.tobytes() for row in frames]
 
     def _send_next(self, now: float) -> None:
         """Begin the next exchange as primary station (clause 9.2.6.3), if none is under way."""

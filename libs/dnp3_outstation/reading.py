@@ -29,14 +29,14 @@ class Reader:
         self._buffer = buffer
         self._attributes = attributes
 
-    def read(self, headers: list[ObjectHeader], utc_ms: int, indications: IIN) -> Response:
+    def read(self, headers: list[ObjectHeader], utc_ms: int, indications: int) -> Response:
         """Select what is asked for; what is not known is told and the rest is answered."""
         response = Response()
         for header in headers:
             response.indications |= self._header(header, response, utc_ms, indications)
         return response
 
-    def _header(self, header: ObjectHeader, response: Response, utc_ms: int, indications: IIN) -> IIN:
+    def _header(self, header: ObjectHeader, response: Response, utc_ms: int, indications: int) -> IIN:
         group, variation = header.group, header.variation
         known = knows_event(group, variation) if group in EVENT_GROUPS else knows_static(group, variation)
         if group == 60:
@@ -142,8 +142,8 @@ def _time(header: ObjectHeader, response: Response, utc_ms: int) -> IIN:
     return IIN.NONE
 
 
-def _indications(header: ObjectHeader, response: Response, indications: IIN) -> IIN:
+def _indications(header: ObjectHeader, response: Response, indications: int) -> IIN:
     if header.is_list or header.is_count or header.start != 0 or header.stop not in (-1, 15):
         return IIN.PARAMETER_ERROR
-    response.objects.append(bytes([80, 1, Qualifier.RANGE_8, 0, 15]) + int(indications).to_bytes(2, "little"))
+    response.objects.append(bytes([80, 1, Qualifier.RANGE_8, 0, 15]) + indications.to_bytes(2, "little"))
     return IIN.NONE

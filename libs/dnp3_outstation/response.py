@@ -6,8 +6,14 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from dnp3_outstation.codes import IIN
-from dnp3_outstation.events import EventBuffer
-from dnp3_outstation.writing import StaticPart, write_events, write_static
+from dnp3_outstation.events import SELECTED, EventBuffer
+from dnp3_outstation.writing import (
+    StaticPart,
+    write_event_fragments,
+    write_events,
+    write_static,
+    write_static_fragments,
+)
 
 
 @dataclass(slots=True)
@@ -54,4 +60,25 @@ class Response:
         part = write_events(buffer, room - len(octets))
         self.wants_confirm = bool(part)
         octets += part
-        self.events = len(buffer.selected(1))  # some may have given way to newer ones since they were selected
+        self.events = len(buffer.first(SELECTED, 1))  # some may have given way to newer ones since they were selected
+
+    def next_fragments(self, buffer: EventBuffer, room: int, most: int) -> list[tuple[bytes, int]]:
+        """Objects of at most so many next fragments, and how many events each holds; for building ahead.
+
+        A fragment holds events or static points, and the events are marked as prepared.
+        """
+        if self.events:
+            built = write_event_fragments(buffer, room, most)
+            self.events = len(buffer.first(SELECTED, 1))
+            return built
+        payloads: list[bytes] = []
+        while self.static and len(payloads) < most:
+            at_once, rest = write_static_fragments(self.static[0], room, most - len(payloads))
+            if not at_once:
+                payloads.append(self.next_fragment(buffer, room))
+                continue
+            payloads += at_once
+            self.static.popleft()
+            if rest is not None:
+                self.static.appendleft(rest)
+        return [(payload, 0) for payload in payloads]

@@ -16,24 +16,20 @@ from dnp3_outstation.database import Rows
 from dnp3_outstation.detection import Detector
 from dnp3_outstation.events import EventBuffer
 from dnp3_outstation.execution import Executor, Pending
+from dnp3_outstation.indications import Indications
 from dnp3_outstation.link import BROADCASTS
 from dnp3_outstation.link_layer import LinkLayer
 from dnp3_outstation.objects import DEFAULT_EVENT
 from dnp3_outstation.response import Response
 from dnp3_outstation.settings import Instant, SessionSettings
+from dnp3_outstation.solicited import CON, FIN, FIR, Solicited
 from dnp3_outstation.transport import Reassembler
 from dnp3_outstation.unsolicited import Unsolicited
 
 if TYPE_CHECKING:
     from dnp3_outstation.outstation import Outstation
 
-FIR: Final = 0x80
-FIN: Final = 0x40
-CON: Final = 0x20
 UNS: Final = 0x10
-MUST_CONFIRM: Final = 0xFFFE
-_BITS: Final = {bit.name: bit.value for bit in IIN}
-"""As plain numbers: with each fragment all of them are looked at, and operators of flags take microseconds each."""
 
 
 class State(Enum):
@@ -42,17 +38,6 @@ class State(Enum):
     IDLE = "idle"
     SOLICITED = "confirmation of a solicited response"
     UNSOLICITED = "confirmation of an unsolicited response"
-
-
-@dataclass(frozen=True, slots=True)
-class _Prepared:
-    """A fragment that was built ahead."""
-
-    fragment: bytes
-    sequence: int
-    """Transport sequence number that its frames begin with."""
-    frames: bytes
-    following: int
 
 
 @dataclass(slots=True)
@@ -88,22 +73,17 @@ class Session:
         self.unsolicited = Unsolicited(settings)
         self.connected = False
         self.commands = commands
-        self.restart_bit = True
-        """IIN1.7, until the master clears it."""
         self.executor = Executor(self, known)
+        self.indications = Indications(outstation, self.buffer, self.executor.time)
+        self._solicited = Solicited(self.link, self.buffer, self.indications, settings.fragment)
         self._forget_exchange()
-        self._broadcast = 0
-        self._broadcast_told = False
         self.restarted(cold=True)
 
     def _forget_exchange(self) -> None:
         self._state = State.IDLE
         self._deadline = 0.0
-        self._sequence = 0
-        self._response = Response()
-        self._prepared: _Prepared | None = None
+        self._solicited.forget()
         self._last_request = b""
-        self._last_fragment = b""
         self._unsolicited_fragment = b""
         self._deferred = b""
         self._pending: Pending | None = None
@@ -217,7 +197,7 @@ class Session:
         """A request to all: carried out, never answered, told by IIN1.0 with the next response (clause 9.2.5.2)."""
         if address in BROADCASTS and data[1] != Function.READ:
             self.executor.execute(data, now, broadcast=True)
-        self._broadcast, self._broadcast_told = address, False
+        self.indications.broadcast(address)
 
     def _request(self, data: bytes, now: Instant) -> None:
         repeated = data == self._last_request
@@ -230,9 +210,8 @@ class Session:
         if self._state is State.SOLICITED:  # a new request ends the old exchange
             self.buffer.release()
             self._state = State.IDLE
-        self._last_request, self._pending, self._prepared = data, None, None
-        self._sequence = data[0] & 0x0F
-        self._last_fragment = b""
+        self._last_request, self._pending = data, None
+        self._solicited.request(data[0] & 0x0F)
         result = self.executor.execute(data, now, broadcast=False)
         if isinstance(result, Pending):
             self._pending = result
@@ -244,90 +223,30 @@ class Session:
         if self._state is State.IDLE and data[1] == Function.READ:
             return False
         self.counters.repeated += 1
-        if self._last_fragment:
-            self._send(self._last_fragment, now)
+        if self._solicited.last:
+            self.link.send(self._solicited.last, now.monotonic)
         if self._state is State.SOLICITED:
             self._deadline = now.monotonic + self.settings.confirm_timeout
         return True
 
     def _begin(self, response: Response, now: Instant) -> None:
-        self._response = response
-        self._next_fragment(now, first=True)
+        """Answer; while an unsolicited response waits for its confirmation, no broadcast asks for another."""
+        waits = self._state is State.UNSOLICITED
+        self._sent(now, confirm=self._solicited.begin(response, now.monotonic, confirm=not waits))
 
-    def prepare(self) -> None:
-        """Build the fragment that follows the one the master has to confirm, if it holds static points alone.
-
-        For a caller with nothing else to do while the master takes its time; what is prepared is some milliseconds
-        older when it is sent, and nothing else changes.
-        """
-        response = self._response
-        ready = self._state is State.SOLICITED and response.static and not (response.objects or response.events)
-        if not ready or self._prepared is not None or self.settings.link.confirm != "never":
-            return
-        payload = response.next_fragment(self.buffer, self.settings.fragment - 4)
-        control = (FIN if response.finished else CON) | ((self._sequence + 1) & 0x0F)
-        fragment = self._head(control, Function.RESPONSE, response.indications) + payload
-        sequence = self.link.sequence
-        self._prepared = _Prepared(fragment, sequence, *self.link.encode(fragment))
-
-    def _send_prepared(self, prepared: _Prepared, now: Instant) -> None:
-        """Send it; what changed in its head since is put right."""
-        self._prepared = None
-        control = prepared.fragment[0] | (CON if self._broadcast == MUST_CONFIRM else 0)
-        head = self._head(control, Function.RESPONSE, self._response.indications)
+    def _sent(self, now: Instant, *, confirm: bool) -> None:
+        """A solicited fragment went out, and asks for a confirmation or not."""
         self.counters.responses += 1
-        if prepared.fragment[:4] == head and prepared.sequence == self.link.sequence:
-            self._last_fragment = prepared.fragment
-            self.link.send_ready(prepared.frames, prepared.following)
-        else:
-            self._last_fragment = head + prepared.fragment[4:]
-            self._send(self._last_fragment, now)
-        self._tell_broadcast()
-        self._deadline = now.monotonic + self.settings.confirm_timeout
-        if not control & CON:
-            self._idle(now)
-
-    def _next_fragment(self, now: Instant, *, first: bool) -> None:
-        response = self._response
-        payload = response.next_fragment(self.buffer, self.settings.fragment - 4)
-        control = (FIR if first else 0) | (FIN if response.finished else 0) | self._sequence
-        wants = response.wants_confirm or not response.finished
-        if self._state is not State.UNSOLICITED:
-            wants = wants or (self._broadcast == MUST_CONFIRM)
-        if wants:
-            control |= CON
+        if confirm:
             self._state = State.SOLICITED
             self._deadline = now.monotonic + self.settings.confirm_timeout
-        self._last_fragment = self._head(control, Function.RESPONSE, response.indications) + payload
-        self.counters.responses += 1
-        self._send(self._last_fragment, now)
-        self._tell_broadcast()
-        if not wants and self._state is not State.UNSOLICITED:
+        elif self._state is not State.UNSOLICITED:
             self._idle(now)
 
-    def _head(self, control: int, function: Function, errors: IIN) -> bytes:
-        return bytes([control, function]) + (self.indications().value | errors.value).to_bytes(2, "little")
-
-    def _tell_broadcast(self) -> None:
-        """IIN1.0 stands in one response; where a confirmation is required, until it comes."""
-        if self._broadcast == MUST_CONFIRM:
-            self._broadcast_told = True
-        else:
-            self._broadcast = 0
-
-    def _send(self, fragment: bytes, now: Instant) -> None:
-        self.link.send(fragment, now.monotonic)
-
-    def indications(self) -> IIN:
-        """The internal indications as they are now, without errors of a request."""
-        outstation, unsent = self.outstation, self.buffer.unsent
-        return IIN(
-            (self._broadcast > 0) * _BITS["BROADCAST"] | (unsent[1] > 0) * _BITS["CLASS_1_EVENTS"]
-            | (unsent[2] > 0) * _BITS["CLASS_2_EVENTS"] | (unsent[3] > 0) * _BITS["CLASS_3_EVENTS"]
-            | self.executor.time.need_time * _BITS["NEED_TIME"] | outstation.local_control * _BITS["LOCAL_CONTROL"]
-            | outstation.device_trouble * _BITS["DEVICE_TROUBLE"] | self.restart_bit * _BITS["DEVICE_RESTART"]
-            | self.buffer.overflow * _BITS["EVENT_BUFFER_OVERFLOW"]
-            | outstation.config_corrupt * _BITS["CONFIG_CORRUPT"])
+    def prepare(self) -> None:
+        """Build what follows the fragment that the master has to confirm; for a caller with nothing else to do."""
+        if self._state is State.SOLICITED:
+            self._solicited.prepare()
 
     # --- confirmations ----------------------------------------------------------------------------------------
 
@@ -338,34 +257,26 @@ class Session:
                 self.unsolicited.confirmed()
                 self._confirmed(now)
                 return
-        elif self._state is State.SOLICITED and sequence == self._sequence:
-            if self._response.finished and self._prepared is None:
+        elif self._state is State.SOLICITED and sequence == self._solicited.sequence:
+            if self._solicited.finished:
                 self._confirmed(now)
                 return
-            self._clear_broadcast()
+            self.indications.confirmed()
             self.counters.confirmed_events += self.buffer.confirm()
-            self._sequence = (self._sequence + 1) & 0x0F
-            if self._prepared is not None:
-                self._send_prepared(self._prepared, now)
-            else:
-                self._next_fragment(now, first=False)
+            self._sent(now, confirm=self._solicited.following(now.monotonic))
             return
         self.counters.stray_confirms += 1
 
     def _confirmed(self, now: Instant) -> None:
-        self._clear_broadcast()
+        self.indications.confirmed()
         self.counters.confirmed_events += self.buffer.confirm()
         self._idle(now)
-
-    def _clear_broadcast(self) -> None:
-        if self._broadcast == MUST_CONFIRM and self._broadcast_told:
-            self._broadcast = 0
 
     # --- unsolicited ------------------------------------------------------------------------------------------
 
     def _idle(self, now: Instant) -> None:
         """Nothing is waited for: answer a read that was put off, then send an unsolicited response that is due."""
-        self._state, self._prepared = State.IDLE, None
+        self._state = State.IDLE
         if self._deferred:
             data, self._deferred = self._deferred, b""
             self._request(data, now)
@@ -381,17 +292,17 @@ class Session:
         payload = response.next_fragment(self.buffer, self.settings.fragment - 4)
         self.buffer.unselect()
         control = FIR | FIN | CON | UNS | self.unsolicited.sequence
-        self._unsolicited_fragment = self._head(control, Function.UNSOLICITED_RESPONSE, IIN.NONE) + payload
+        self._unsolicited_fragment = self.indications.head(control, Function.UNSOLICITED_RESPONSE, IIN.NONE) + payload
         self.unsolicited.attempts = 0
         self._state = State.UNSOLICITED
         self._repeat_unsolicited(now)
-        self._tell_broadcast()
+        self.indications.told()
 
     def _repeat_unsolicited(self, now: Instant) -> None:
         self.unsolicited.attempts += 1
         self.counters.unsolicited += 1
         self._deadline = now.monotonic + self.settings.unsolicited_timeout
-        self._send(self._unsolicited_fragment, now)
+        self.link.send(self._unsolicited_fragment, now.monotonic)
 
     def _unsolicited_timeout(self, now: Instant) -> None:
         self.counters.confirm_timeouts += 1
@@ -423,7 +334,7 @@ class Session:
 
     def restarted(self, *, cold: bool) -> None:
         """Begin as after power-up; a warm restart keeps the events and what was assigned."""
-        self.restart_bit = True
+        self.indications.restart = True
         self.unsolicited.restart()
         self.executor.restart()
         if self.settings.time_source == "master":

@@ -11,13 +11,15 @@ import numpy.typing as npt
 
 from dnp3_outstation.codes import EventKind, Flag, Kind, Qualifier
 from dnp3_outstation.database import PointTable
-from dnp3_outstation.events import UNSYNCHRONIZED, EventBuffer, Events
+from dnp3_outstation.events import PREPARED, SELECTED, UNSYNCHRONIZED, WRITTEN, EventBuffer, Events
 from dnp3_outstation.objects import DEADBANDS, STATIC, Form, event_form, pack_bits
 
 HEADER_ROOM: Final = 7
 """Octets of the longest object header that is written."""
 SMALLEST_EVENT: Final = 2
 """Octets of an event with an index of one octet and nothing but flags."""
+LEAST_AT_ONCE: Final = 2
+"""Fragments for which the writing of all at once pays."""
 CTO_OCTETS: Final = 10
 """Header and time of a common time of occurrence (g51)."""
 
@@ -129,14 +131,43 @@ def _range(part: StaticPart, form: Form, first: int, stop: int, room: int) -> tu
     count = min(stop - first, most)
     if count <= 0:
         return b"", 0
-    rows = slice(first, first + count)
     header = _range_header(form.group, form.variation, int(table.index[first]), int(table.index[first + count - 1]))
     if form.bits:
-        return header + pack_bits(table.value[rows], form.bits), count
-    out = np.empty(count, form.plain)
+        return header + pack_bits(table.value[first : first + count], form.bits), count
+    return header + _values(part, form, first, first + count), count
+
+
+def write_static_fragments(part: StaticPart, room: int, most: int) -> tuple[list[bytes], StaticPart | None]:
+    """Up to `most` fragments that one header and values of one form fill, written at once, and what is left.
+
+    None of them where the points are too few, or are better written one by one.
+    """
+    if part.rows is not None or part.table.kind == Kind.OCTET_STRING:
+        return [], part
+    first, stop = _stretch(part)
+    form, stop = _flagged(part, first, stop)
+    if form.bits:
+        return [], part
+    size = form.plain.itemsize
+    count = (room - HEADER_ROOM) // size
+    fragments = min(most, (stop - first) // count)
+    if fragments < LEAST_AT_ONCE:
+        return [], part
+    stop = first + fragments * count
+    octets = _values(part, form, first, stop)
+    index = part.table.index[first:stop]
+    return [_range_header(form.group, form.variation, int(index[place]), int(index[place + count - 1]))
+            + octets[place * size : (place + count) * size] for place in range(0, stop - first, count)], \
+        _rest(part, stop - first)
+
+
+def _values(part: StaticPart, form: Form, first: int, stop: int) -> bytes:
+    """The values of rows `first` to `stop`, without prefixes."""
+    table, rows = part.table, slice(first, stop)
+    out = np.empty(stop - first, form.plain)
     values = table.value[rows] if part.deadbands is None else part.deadbands[rows]
     form.fill(out, values, table.flags[rows], table.time[rows] + part.offset_ms)
-    return header + out.tobytes(), count
+    return out.tobytes()
 
 
 def _strings(table: PointTable, first: int, stop: int, room: int) -> tuple[bytes, int]:
@@ -186,9 +217,45 @@ def _list_header(group: int, variation: int, count: int, *, short: bool) -> byte
 
 def write_events(buffer: EventBuffer, room: int) -> bytes:
     """As many selected events as fit, in their order; they are marked as written."""
-    rows = buffer.selected(room // 3)
+    return _write_events(buffer, room, WRITTEN)[0]
+
+
+def write_event_fragments(buffer: EventBuffer, room: int, most: int) -> list[tuple[bytes, int]]:
+    """Selected events for up to `most` fragments, and how many are in each; they are marked as prepared.
+
+    Events of one kind and variation, of which there may be thousands, are written for all fragments at once.
+    """
+    rows = buffer.first(SELECTED, most * room // SMALLEST_EVENT)
     if not len(rows):
-        return b""
+        return []
+    first, last = int(rows[0]), int(rows[-1])
+    events = buffer.live[first : last + 1] if last - first + 1 == len(rows) else buffer.live[rows]
+    other = np.flatnonzero((events["kind"] != events["kind"][0]) | (events["asked"] != events["asked"][0]))
+    run = events[: int(other[0])] if len(other) else events
+    form = event_form(int(run["kind"][0]), int(run["asked"][0]))
+    if form is None or form.time == 2:
+        return [_write_events(buffer, room, PREPARED)]
+    count = (room - HEADER_ROOM) // form.short.itemsize
+    short = count <= 0xFF and int(run["index"].max()) <= 0xFF
+    layout = form.short if short else form.long
+    count = (room - HEADER_ROOM) // layout.itemsize
+    fragments = min(most, len(run) // count)
+    if not fragments:
+        return [_write_events(buffer, room, PREPARED)]
+    run = run[: fragments * count]
+    out = np.empty(len(run), layout)
+    out["index"] = run["index"]
+    form.fill(out, run["value"], run["flags"], run["time"])
+    header, octets = _list_header(form.group, form.variation, count, short=short), out.tobytes()
+    buffer.mark(rows[: len(run)], PREPARED)
+    size = count * layout.itemsize
+    return [(header + octets[place : place + size], count) for place in range(0, len(octets), size)]
+
+
+def _write_events(buffer: EventBuffer, room: int, state: int) -> tuple[bytes, int]:
+    rows = buffer.first(SELECTED, room // 3)
+    if not len(rows):
+        return b"", 0
     first, last = int(rows[0]), int(rows[-1])
     events = buffer.live[first : last + 1] if last - first + 1 == len(rows) else buffer.live[rows]
     keys = events["kind"].astype(np.int64) << 8 | events["asked"]
@@ -202,8 +269,8 @@ def write_events(buffer: EventBuffer, room: int) -> bytes:
             done += count
         if done < end:
             break
-    buffer.mark_written(rows[:done])
-    return bytes(octets)
+    buffer.mark(rows[:done], state)
+    return bytes(octets), done
 
 
 def _write_run(buffer: EventBuffer, events: Events, room: int) -> tuple[bytes, int]:

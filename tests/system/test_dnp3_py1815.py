@@ -75,7 +75,7 @@ def test_controls_freeze_and_a_restart(lab: Any, plant: Served) -> None:
     lab.read(frozen_counters="all")
     assert [lab.store.frozen_counter(i).value for i in range(COUNT)] == [i * 4_000_000 for i in range(COUNT)]
     session = plant.consumer.outstation.sessions[0]
-    wait_for(lambda: not session.restart_bit, "the restart bit cleared")
+    wait_for(lambda: not session.indications.restart, "the restart bit cleared")
     restarted: list[bool] = []
     session.restarted = lambda *, cold: restarted.append(cold)
     lab.restart("cold")

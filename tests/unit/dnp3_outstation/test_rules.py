@@ -313,6 +313,42 @@ def test_application_fragments_built_ahead_are_those_that_would_have_been_built(
     assert found[0] == found[1]
 
 
+@pytest.mark.parametrize("disturb", ["", "overflow", "repeat", "later", "broadcast"])
+@pytest.mark.parametrize("variation", [1, 3, 5])
+def test_application_events_built_ahead_are_those_that_would_have_been_built(disturb, variation):
+    found = []
+    for ahead in (False, True):
+        device, master = outstation(
+            [PointConfig(kind=Kind.ANALOG_INPUT, index=i, event_class=1 + i % 2) for i in range(1500)],
+            event_buffers=(2500, 1000, 0))
+        rows = np.arange(3000) % 1500
+        device.update(Kind.ANALOG_INPUT, rows, np.arange(3000.0) + 1, np.ones(3000), np.full(3000, START_UTC),
+                      now=master.now)
+        answers = master.request(READ, bytes([32, variation, 6]) + CLASS_0)
+        done = list(answers)
+        while answers[-1].con:
+            if ahead:
+                master.session.prepare()
+            if len(done) == 3:
+                if disturb == "overflow":  # of class 2, whose events stand in what was built ahead
+                    device.update(Kind.ANALOG_INPUT, [1] * 900, np.arange(900.0), np.ones(900), np.ones(900),
+                                  now=master.now)
+                elif disturb == "repeat":
+                    assert master.request(READ, bytes([32, variation, 6]) + CLASS_0, sequence=1) == [done[-1]]
+                elif disturb == "later":
+                    change(device, master, 5.0)
+                elif disturb == "broadcast":
+                    assert master.request(8, b"\x14\x00\x06", destination=0xFFFE) == []
+            answers = master.confirm(answers[-1])
+            done += answers
+        assert done[-1].fin and [a.sequence for a in done] == [(1 + i) & 15 for i in range(len(done))]
+        events = [a for a in done if a.objects[0] == 32]
+        found.append((len(master.session.buffer), master.session.buffer.discarded, master.session.buffer.unsent,
+                      [(a.control & 0xA0, a.iin, a.objects) for a in events if a.objects.find(b"\x1e") < 0
+                       and a is not events[-1]], b"".join(a.objects[-300:] for a in done)[-300:]))
+    assert found[0] == found[1]
+
+
 def test_application_buffer_overflow_drops_the_oldest_and_is_told_until_there_is_room():
     device, master = outstation(event_buffers=(10, 3, 10))
     for value in range(5):
