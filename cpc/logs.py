@@ -50,10 +50,12 @@ class _Line(logging.Formatter):
         self._traceback = traceback
 
     def format(self, record: logging.LogRecord) -> str:
-        """One line, and the traceback below it where that is wanted."""
+        """One line, which names the exception if there is one; the traceback below it where that is wanted."""
         stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created))
         text = record.getMessage().replace("\r", "\\r").replace("\n", "\\n")
         line = f"{stamp}.{int(record.msecs):03d}Z {record.levelname} {record.name}: {text}"
-        if record.exc_info and self._traceback:
-            line += "\n" + self.formatException(record.exc_info)
+        if record.exc_info and (error := record.exc_info[1]) is not None:
+            line += f" error={_word(f'{type(error).__name__}: {error}')}"
+            if self._traceback:
+                line += "\n" + self.formatException(record.exc_info)
         return line

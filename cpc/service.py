@@ -27,6 +27,7 @@ from endpoint_config import (
     load_partition,
 )
 
+from cpc.extras import lacking_for_service
 from cpc.logs import event
 from cpc.names import DEFAULT_CONFIG, SERVICES, SHARED_MEMORY, segment_name, semaphore_name
 
@@ -181,6 +182,9 @@ def all_settings(
     given: dict[str, Sequence[Path | str]] = {"modbus": modbus, "opcua": opcua}
     partition = None
     kinds: Sequence[str] = [kind for kind in SERVICES if given.get(kind)]
+    if config is None and not kinds and not DEFAULT_CONFIG.exists():
+        raise Refused(f"{DEFAULT_CONFIG}:0: no such file; --config with a partition file (`cpc init DIR` writes one to "
+                      "begin with), or --modbus and --opcua with endpoint files")
     if config is not None or not kinds:
         partition = load_partition(Path(config or DEFAULT_CONFIG))
         kinds = kinds or [s.kind for s in partition.services if s.files]
@@ -196,7 +200,7 @@ def all_settings(
 def check_files(services: Sequence[Settings]) -> int:
     """Read every endpoint file once, before anything starts; returns the number of warnings.
 
-    Raises ConfigError with the faults of all files.
+    Raises ConfigError with the faults of all files, Refused where a service lacks a package.
     """
     faults: list[Fault] = []
     warnings = 0
@@ -213,11 +217,15 @@ def check_files(services: Sequence[Settings]) -> int:
         faults += line_conflicts(units, across_files=True)
     if faults:
         raise ConfigError(tuple(faults))
+    if lacking := "\n".join(filter(None, (lacking_for_service(settings.kind) for settings in services))):
+        raise Refused(lacking)
     return warnings
 
 
 def import_manager(kind: str) -> type[Any]:
-    """The producer class of a service; only this service's library is imported."""
+    """The producer class of a service; only this service's library is imported. Refused where it lacks a package."""
+    if lacking := lacking_for_service(kind):
+        raise Refused(lacking)
     if kind == "modbus":
         from modbus_tcp_client import ModbusClientManager
 
@@ -227,10 +235,8 @@ def import_manager(kind: str) -> type[Any]:
 
         return MqttIngestManager
     if kind == "dnp3":
-        try:
-            from dnp3_master import Dnp3MasterManager
-        except ImportError as error:
-            raise Refused(f"dnp3: {error}; pip install 'cpc-partition[dnp3-master]'") from error
+        from dnp3_master import Dnp3MasterManager
+
         return Dnp3MasterManager
     from opcua_client import OpcUaClientManager
 

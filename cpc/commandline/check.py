@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 from argparse import Namespace
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,6 +28,7 @@ from endpoint_config import (
 from cpc.commandline import certs_expiry, plans
 from cpc.commandline.errors import Exit
 from cpc.commandline.output import complain, plural, print_json, printable
+from cpc.extras import lacking_for_consumer, lacking_for_service
 
 if TYPE_CHECKING:
     from cpc.commandline.online_opcua import Seen
@@ -66,6 +68,7 @@ def run(args: Namespace) -> int:
         if report.file.partition is not None:
             _check_services(report.file.partition, reports)
             report.warnings += _unknown_devices(report.file.partition, reports)
+            report.warnings += _not_installed(report.file.partition)
     _check_rules(reports)
     if args.online:
         _ask_devices(found)
@@ -89,10 +92,10 @@ def _load(paths: Sequence[Path]) -> dict[Path, _Report]:
     queue: list[tuple[Path, float, Path | None]] = [(path, DEFAULT_INTERVAL, None) for path in paths]
     while queue:
         path, interval, pki = queue.pop(0)
-        if path.resolve() in reports:
+        if _same(path) in reports:
             continue
         file = load(path, pki=pki)
-        reports[path.resolve()] = _Report(file, interval, list(file.faults), list(file.warnings))
+        reports[_same(path)] = _Report(file, interval, list(file.faults), list(file.warnings))
         if file.partition is not None:
             named = [named for service in file.partition.services for named in service.files]
             if file.partition.commands is not None:
@@ -100,6 +103,11 @@ def _load(paths: Sequence[Path]) -> dict[Path, _Report]:
             # What is missing is a fault of the partition file already.
             queue[:0] = [(path, file.partition.interval, file.partition.pki) for path in named if path.exists()]
     return reports
+
+
+def _same(path: Path) -> Path:
+    """One path for a file however it is named; a link that leads back to itself is as good as its own name."""
+    return Path(os.path.realpath(path))
 
 
 def _examine(report: _Report) -> None:
@@ -139,10 +147,18 @@ def _unknown_devices(partition: Partition, reports: Mapping[Path, _Report]) -> l
     known = [server.alias for file in files for server in file.modbus]
     known += [server.alias for file in files for server in file.opcua]
     known += [unit.alias for file in files for source in file.mqtt for unit in source.units]
+    known += [one.alias for file in files for one in file.dnp3]
     return [Fault(file=partition.file, line=device.line, message=(
                 f"no device has the alias {device.alias!r}; the alias of a device in one of the files, or a pattern"))
             for device in partition.devices
             if not any(alias == device.alias or fnmatch.fnmatchcase(alias, device.alias) for alias in known)]
+
+
+def _not_installed(partition: Partition) -> list[Fault]:
+    """Warnings for what this machine could not run; where the partition will run it may be otherwise."""
+    lacks = [(service.line, lacking_for_service(service.kind)) for service in partition.services]
+    lacks += [(consumer.line, lacking_for_consumer(consumer.kind)) for consumer in partition.consumers]
+    return [Fault(file=partition.file, line=line, message=message) for line, message in lacks if message]
 
 
 def _check_rules(reports: Mapping[Path, _Report]) -> None:
@@ -151,7 +167,7 @@ def _check_rules(reports: Mapping[Path, _Report]) -> None:
         if report.file.rules is None:
             continue
         served = [r.file.partition for r in reports.values() if r.file.partition is not None
-                  and r.file.partition.commands is not None and r.file.partition.commands.rules.resolve() == path]
+                  and r.file.partition.commands is not None and _same(r.file.partition.commands.rules) == path]
         members = [m for p in served for s in p.services for m in _members(s, reports)] or list(reports.values())
         modbus = [server for member in members for server in member.file.modbus]
         opcua = [server for member in members for server in member.file.opcua]
@@ -176,7 +192,7 @@ def _take_warnings_as_faults(reports: Sequence[_Report]) -> None:
 
 
 def _members(service: Service, reports: Mapping[Path, _Report]) -> list[_Report]:
-    return [report for path in service.files if (report := reports.get(path.resolve())) is not None]
+    return [report for path in service.files if (report := reports.get(_same(path))) is not None]
 
 
 def _add_memory(reports: Mapping[Path, _Report]) -> None:

@@ -7,9 +7,11 @@ import math
 import sys
 import time
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+WIDEST_POINT, WIDEST_VALUE = 60, 24
+"""Columns after which names and values of points, which may be long texts, no longer widen the table for all."""
 NANOSECONDS = 1_000_000_000
 
 
@@ -107,10 +109,16 @@ def fit(text: str, columns: int) -> str:
     return kept + "…" + " " * (columns - 1 - width(kept))
 
 
-def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> str:
-    """Columns as wide as their widest cell, two blanks between, those in `right` right-aligned."""
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = (),
+          widest: Mapping[int, int] | None = None) -> str:
+    """Columns as wide as their widest cell, two blanks between, those in `right` right-aligned.
+
+    `widest` limits columns: a longer cell is shown whole and pushes the rest of its own line alone to the right.
+    """
     lines = [tuple(heads), *(tuple(row) for row in rows)]
     widths = [max(width(line[i]) for line in lines) for i in range(len(heads))]
+    for i, limit in (widest or {}).items():
+        widths[i] = max((w for line in lines if (w := width(line[i])) <= limit), default=0)
     flush_right = frozenset(right)
     made = []
     for line in lines:

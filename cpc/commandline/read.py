@@ -9,7 +9,18 @@ from typing import Any
 from process_image import Image, Sample, Snapshot, describe
 
 from cpc.commandline.errors import Exit, absent
-from cpc.commandline.output import complain, json_value, print_json, printable, rfc3339, table, text_age, text_value
+from cpc.commandline.output import (
+    WIDEST_POINT,
+    WIDEST_VALUE,
+    complain,
+    json_value,
+    print_json,
+    printable,
+    rfc3339,
+    table,
+    text_age,
+    text_value,
+)
 from cpc.commandline.segment_access import open_segment, reading_order
 
 
@@ -79,4 +90,5 @@ def _as_table(samples: Sequence[Sample]) -> str:
          text_age(s.age), rfc3339(s.source_time) or "-")
         for s in samples
     ]
-    return table(["POINT", "VALUE", "UNIT", "QUALITY", "AGE", "SOURCE TIME"], rows, right=[1, 4])
+    return table(["POINT", "VALUE", "UNIT", "QUALITY", "AGE", "SOURCE TIME"], rows, right=[1, 4],
+                 widest={0: WIDEST_POINT, 1: WIDEST_VALUE})

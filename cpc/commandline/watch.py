@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from process_image import list_segments
 
 from cpc.commandline.errors import Exit
-from cpc.commandline.output import complain, table
+from cpc.commandline.output import WIDEST_POINT, WIDEST_VALUE, complain, table
 from cpc.commandline.segment_access import open_segment
 from cpc.commandline.watch_feed import SegmentFeed
-from cpc.commandline.watch_view import AGE, COLUMNS, VALUE, View
+from cpc.commandline.watch_view import AGE, COLUMNS, POINT, VALUE, View
 
 
 def run(args: Namespace) -> int:
@@ -73,7 +73,8 @@ def print_tables(
         rows = [view.cells(row) for row in view.order.tolist()]
         stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
         if rows:
-            print(f"{stamp}  {view.summary()}\n{table(COLUMNS, rows, right=[VALUE, AGE])}\n", flush=True)
+            shown = table(COLUMNS, rows, right=[VALUE, AGE], widest={POINT: WIDEST_POINT, VALUE: WIDEST_VALUE})
+            print(f"{stamp}  {view.summary()}\n{shown}\n", flush=True)
         due = max(due + interval, time.monotonic())
     if duration is not None and go_on():
         time.sleep(max(begin + duration - time.monotonic(), 0))

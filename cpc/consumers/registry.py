@@ -8,6 +8,7 @@ from typing import Any
 from endpoint_config import ConsumerSettings, OwnConsumer
 
 from cpc.consumers.contract import Consumer, Context, Refused
+from cpc.extras import lacking_for_consumer
 
 KINDS: dict[str, str] = {
     "dnp3": "cpc.consumers.dnp3:Dnp3Consumer",
@@ -19,6 +20,8 @@ KINDS: dict[str, str] = {
 
 def make(context: Context) -> Consumer:
     """The consumer that an element of partition.xml asks for; raises Refused where there is no such class."""
+    if lacking := lacking_for_consumer(context.settings.kind):
+        raise Refused(f"{context.name}: {lacking}")
     place = _place(context.settings)
     made = load(place)(context)
     if not isinstance(made, Consumer):

@@ -395,6 +395,8 @@ class Service:
     journal_entries: int = 65536
     repair_after: float = 10.0
     """Seconds until a semaphore that stays taken is repaired."""
+    line: int = 0
+    """Where it stands in the partition file."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

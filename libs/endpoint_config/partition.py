@@ -64,7 +64,7 @@ def _service(entry: Entry, faulty: set[etree._Element], *, need_files: bool) -> 
     files = _files(entry, need_files=need_files)
     return Service(kind=entry.element.get("kind", ""), files=files, audiences=tuple(audiences),
                    journal_entries=entry.integer("journal_entries", 65536),
-                   repair_after=entry.seconds("repair_after", 10.0))
+                   repair_after=entry.seconds("repair_after", 10.0), line=entry.line())
 
 
 def _files(entry: Entry, *, need_files: bool) -> tuple[Path, ...]:

@@ -127,11 +127,13 @@ def test_one_alias_in_two_files_of_a_service_is_warned_of(tmp_path):
     assert any("Same" in w["message"] for f in made["files"] for w in f["warnings"])
 
 
-@pytest.mark.parametrize("kind", ["missing", "folder", "empty", "binary"])
+@pytest.mark.parametrize("kind", ["missing", "folder", "empty", "binary", "loop"])
 def test_what_is_no_xml_file_is_one_fault_and_no_traceback(kind, tmp_path):
     path = tmp_path / "x.xml"
     if kind == "folder":
         path.mkdir()
+    elif kind == "loop":
+        path.symlink_to(path.name)
     elif kind != "missing":
         path.write_bytes(b"" if kind == "empty" else bytes(range(256)))
     done = cpc("check", path)

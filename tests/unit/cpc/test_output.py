@@ -57,3 +57,18 @@ def test_a_log_event_quotes_values_with_blanks(caplog):
     with caplog.at_level(logging.INFO, "test.events"):
         logs.event(log, logging.INFO, "ended", status="killed by SIGKILL", pid=1, none=None, empty="", mark="a=b")
     assert caplog.messages == ['ended status="killed by SIGKILL" pid=1 empty="" mark="a=b"']
+
+
+def test_an_exception_is_named_in_its_line_also_without_a_traceback():
+    try:
+        raise ModuleNotFoundError("No module named 'x'")
+    except ModuleNotFoundError as error:
+        record = logging.LogRecord("x", logging.ERROR, "", 0, "failed", (), (type(error), error, error.__traceback__))
+    line = logs._Line(traceback=False).format(record)
+    assert line.endswith("""ERROR x: failed error="ModuleNotFoundError: No module named 'x'\"""")
+    assert logs._Line(traceback=True).format(record).startswith(line + "\nTraceback")
+
+
+def test_a_long_text_widens_its_own_line_alone():
+    made = output.table(["A", "B"], [("x", "1"), ("y" * 30, "2")], right=[1], widest={0: 4}).split("\n")
+    assert made == ["A  B", "x  1", "y" * 30 + "  2"]
