@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import subprocess
@@ -15,6 +16,7 @@ from types import TracebackType
 from typing import Any, Self
 
 import peers
+from asyncua import Client
 from cryptography.hazmat.primitives import serialization
 from endpoint_config.models import OpcUaNode, OpcUaServer, SecurityMode
 from opcua_client import OpcUaClient, OpcUaClientManager, make_certificate, save
@@ -97,6 +99,15 @@ def read_by_node(url: str, nodes: Sequence[str]) -> list[dict[str, Any]]:
     lines = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("{")]
     assert len(lines) == len(nodes), result.stderr
     return lines
+
+
+def read_by_asyncua(url: str, nodes: Sequence[str]) -> list[Any]:
+    """What asyncua's own client reads: bare values."""
+    async def read() -> list[Any]:
+        async with Client(url) as client:
+            return await client.read_values([client.get_node(node) for node in nodes])
+
+    return asyncio.run(read())
 
 
 def same(ours: Any, theirs: dict[str, Any]) -> bool:

@@ -109,9 +109,9 @@ def _check_composite(entry: Entry, node: OpcUaNode) -> None:
         for tag in _OF_FIELDS:
             if tag in entry.texts:
                 entry.fault(tag, f"{tag} does not fit a structure; put it into its field elements")
-    if node.writable:
-        what = "a structure" if node.fields else "an array"
-        entry.fault("writable", f"writable does not fit {what}; leave it out: only single values can be written")
+        if node.writable:
+            entry.fault("writable", "writable does not fit a structure, of which OPC UA writes no single field; leave "
+                        "it out, and give each set point a node of its own at the server")
 
 
 def _fields(entry: Entry, faulty: set[etree._Element]) -> tuple[OpcUaField, ...]:

@@ -76,6 +76,8 @@ class Value:
     """Everything behind the encoding byte."""
     value: Any = None
     """DateTime as ticks, Guid as UUID; a list for arrays of any rank; None for null and what has no Python form."""
+    dimensions: tuple[int, ...] = ()
+    """Lengths of an array of several dimensions, empty for one (Part 6, clause 5.2.2.16)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -155,7 +157,9 @@ class Cursor:
         inside = Cursor(self.body, begin)
         value = inside.array(lambda: inside.scalar(wire)) if code & IS_ARRAY else inside.scalar(wire)
         payload = self.body[begin : inside.at if code & HAS_DIMENSIONS else self.at]
-        return Value(wire=wire, array=bool(code & IS_ARRAY), payload=payload, value=value)
+        dimensions = inside.array(lambda: int(inside.number("<i"))) if code & HAS_DIMENSIONS else []
+        return Value(wire=wire, array=bool(code & IS_ARRAY), payload=payload, value=value,
+                     dimensions=tuple(dimensions) if len(dimensions) > 1 else ())
 
     def scalar(self, wire: Wire) -> Any:
         """One value of a built-in type."""

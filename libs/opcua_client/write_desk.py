@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 
 from acquisition import WritablePoint, WriteOutcome, WriteRequest, WriteResult
-from endpoint_config import OpcUaNode, OpcUaServer
+from endpoint_config import OpcUaNode, OpcUaPoint, OpcUaServer
 from process_image.quality import (
     BAD_COMMUNICATION_ERROR,
     BAD_INTERNAL_ERROR,
@@ -59,6 +59,30 @@ class _Queue:
     news: asyncio.Event = field(default_factory=asyncio.Event)
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """Where a point's value goes."""
+
+    server: OpcUaServer
+    node: OpcUaNode
+    point: OpcUaPoint
+
+    @property
+    def writable(self) -> bool:
+        """A single value or an element of an array; OPC UA has no service that writes one field of a structure."""
+        return self.node.writable and not self.node.fields
+
+    @property
+    def index(self) -> int | None:
+        """Element of an array, None for a single value."""
+        return next((step for step in self.point.path if isinstance(step, int)), None)
+
+    @property
+    def shown(self) -> str:
+        """NodeId and element, for messages."""
+        return shown_id(self.node) + ("" if self.index is None else f"[{self.index}]")
+
+
 class WriteDesk:
     """Takes writes for every writable node of the servers; one write of a server is under way at a time.
 
@@ -66,13 +90,14 @@ class WriteDesk:
     """
 
     def __init__(self, servers: Sequence[OpcUaServer]) -> None:
-        self._places: dict[str, tuple[OpcUaServer, OpcUaNode]] = {
-            f"{server.alias}/{node.name}": (server, node) for server in servers for node in server.nodes
+        self._places: dict[str, _Place] = {
+            f"{server.alias}/{point.name}": _Place(server, node, point)
+            for server in servers for node in server.nodes for point in node.points
         }
         self.points = tuple(
-            WritablePoint(point=name, type=kind_of(node.datatype).image, unit=node.unit, minimum=node.minimum,
-                          maximum=node.maximum)
-            for name, (_, node) in self._places.items() if node.writable
+            WritablePoint(point=name, type=kind_of(place.point.datatype).image, unit=place.point.unit,
+                          minimum=place.point.minimum, maximum=place.point.maximum)
+            for name, place in self._places.items() if place.writable
         )
         self._lock = threading.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -114,8 +139,7 @@ class WriteDesk:
             return
         result = self._refusal(job.request)
         if result is None:
-            server, _ = self._places[job.request.point]
-            queue = self._queues[server.alias]
+            queue = self._queues[self._places[job.request.point].server.alias]
             if len(queue.jobs) < MOST_WAITING:
                 queue.jobs.append(job)
                 queue.news.set()
@@ -129,9 +153,12 @@ class WriteDesk:
         found = self._places.get(request.point)
         if found is None:
             return _refused(request, "there is no such point", BAD_NODE_ID_UNKNOWN)
-        if not found[1].writable:
+        if found.node.fields:
+            return _refused(request, "it is a field of a structure, which can't be written by itself; a node of its "
+                            "own at the server, or a method", BAD_NOT_WRITABLE)
+        if not found.writable:
             return _refused(request, "the file does not mark it as writable", BAD_NOT_WRITABLE)
-        return _out_of_range(request, found[1])
+        return _out_of_range(request, found.point)
 
     async def _serve(self, queue: _Queue) -> None:
         """Carry out the writes of one server, one after the other."""
@@ -151,7 +178,8 @@ class WriteDesk:
     async def _carry_out(self, queue: _Queue, job: _Job) -> WriteResult:
         request = job.request
         session = queue.poller.session
-        _, node = self._places[request.point]
+        place = self._places[request.point]
+        node = place.node
         if time.monotonic() >= job.until:
             return _failed(request, f"not sent within {request.deadline:g} s; other writes were before it", BAD_TIMEOUT)
         if session is None:
@@ -167,9 +195,9 @@ class WriteDesk:
             queue.poller.keeper.note_sent()
 
         setting = Setting(
-            node=node_id_at(node, index), value=request.value, label=f"{queue.server.alias}: write {shown_id(node)}",
-            kind=kind_of(node.datatype), verify=request.verify, tolerance=request.tolerance, deadline=job.until,
-            timeout=queue.server.timeout, on_send=on_send,
+            node=node_id_at(node, index), value=request.value, label=f"{queue.server.alias}: write {place.shown}",
+            index=place.index, kind=kind_of(node.datatype), verify=request.verify, tolerance=request.tolerance,
+            deadline=job.until, timeout=queue.server.timeout, on_send=on_send,
         )
         return await write_node(session.channel, setting)
 
@@ -180,9 +208,9 @@ class WriteDesk:
             job.finish(result)
 
 
-def _out_of_range(request: WriteRequest, node: OpcUaNode) -> WriteResult | None:
+def _out_of_range(request: WriteRequest, point: OpcUaPoint) -> WriteResult | None:
     """Why a value lies outside of what the file allows, None where it does not."""
-    value, low, high = request.value, node.minimum, node.maximum
+    value, low, high = request.value, point.minimum, point.maximum
     if isinstance(value, float) and not math.isfinite(value):
         return _refused(request, f"{value!r} is no set point; a finite number", BAD_OUT_OF_RANGE)
     if low is None and high is None:
@@ -191,7 +219,7 @@ def _out_of_range(request: WriteRequest, node: OpcUaNode) -> WriteResult | None:
         return _refused(request, f"{value!r} is no number; a number", BAD_TYPE_MISMATCH)
     if (low is not None and value < low) or (high is not None and value > high):
         shown = f"{'-inf' if low is None else f'{low:g}'} to {'inf' if high is None else f'{high:g}'}"
-        return _refused(request, f"{value!r} is out of range; {shown} {node.unit}".rstrip(), BAD_OUT_OF_RANGE)
+        return _refused(request, f"{value!r} is out of range; {shown} {point.unit}".rstrip(), BAD_OUT_OF_RANGE)
     return None
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import struct
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,10 +18,11 @@ from opcua_client.cursor import Cursor, Localized, Sample, Value, answer
 from opcua_client.datatypes import Kind, Wire
 from opcua_client.encoding import VALUE_ATTRIBUTE, NodeId
 from opcua_client.errors import Malformed, OpcUaError, Refused, Unanswered, Unreachable
-from opcua_client.qualities import BAD_OUT_OF_RANGE, BAD_TYPE_MISMATCH
+from opcua_client.qualities import BAD_INDEX_RANGE_NO_DATA, BAD_OUT_OF_RANGE, BAD_TYPE_MISMATCH
 from opcua_client.services import read_attributes, settled, write_body, write_status
+from opcua_client.skipping import HAS_DIMENSIONS
 from opcua_client.typesystem import known, looked_up
-from opcua_client.variants import Unfit, encode_variant, imaged, plain
+from opcua_client.variants import Unfit, encode_scalar, encode_variant, imaged, plain
 
 DATA_TYPE, VALUE_RANK = 14, 15
 """Attribute ids (Part 6, annex A.1)."""
@@ -83,10 +85,42 @@ class _Target:
     wire: Wire
     sample: Sample
 
+    index: int | None = None
+    """Element that is written, None = the whole value."""
+
     @property
     def previous(self) -> bool | int | float | str | bytes | None:
         """The last good value."""
-        return None if is_bad(self.sample.status) else imaged(self.sample.value)
+        return None if is_bad(self.sample.status) else imaged(element(self.sample.value, self.index))
+
+    @property
+    def length(self) -> int:
+        """Elements that the array had."""
+        return _length(self.sample.value)
+
+    def index_range(self) -> str:
+        """The element as a NumericRange (Part 4, clause 7.22): one index for each dimension, the last the fastest."""
+        rest, steps = self.index, []
+        if rest is None:
+            return ""
+        held = self.sample.value
+        for size in reversed(held.dimensions if held is not None else ()):
+            rest, step = divmod(rest, size)
+            steps.append(step)
+        return ",".join(map(str, reversed(steps or [rest])))
+
+    def encode(self, value: Any, *, array: bool) -> bytes:
+        """The Variant to be sent: an element goes as an array of one, of as many dimensions as the node has."""
+        if self.index is None:
+            return encode_variant(self.wire, value, array=array)
+        if self.wire is Wire.BYTESTRING:  # the same as an array of Byte (Part 3, clause 8.8)
+            return bytes([Wire.BYTESTRING]) + struct.pack("<i", 1) + encode_scalar(Wire.BYTE, value)
+        made = encode_variant(self.wire, [value], array=True)
+        dimensions = self.sample.value.dimensions if self.sample.value is not None else ()
+        if not dimensions:
+            return made
+        ones = struct.pack(f"<i{len(dimensions)}i", len(dimensions), *[1] * len(dimensions))
+        return bytes([made[0] | HAS_DIMENSIONS]) + made[1:] + ones
 
 
 async def write_node(channel: Channel, setting: Setting) -> WriteResult:
@@ -98,7 +132,7 @@ async def write_node(channel: Channel, setting: Setting) -> WriteResult:
     if isinstance(target, WriteResult):
         return target
     try:
-        variant = encode_variant(target.wire, _kept(setting, target), array=setting.array or setting.index is not None)
+        variant = target.encode(_kept(setting, target), array=setting.array)
     except Unfit as error:
         return setting.refused(str(error), BAD_OUT_OF_RANGE if _is_number(setting.value) else BAD_TYPE_MISMATCH)
     if setting.left() <= 0:
@@ -111,12 +145,12 @@ def _is_number(value: Any) -> bool:
 
 
 def _kept(setting: Setting, target: _Target) -> Any:
-    """The value in the form to be encoded: an element of an array is an array of one, a text keeps its locale."""
-    value, old = setting.value, target.sample.value
+    """The value to be encoded: a text keeps its locale."""
+    value, old = setting.value, element(target.sample.value, setting.index)
     if target.wire is Wire.LOCALIZEDTEXT and isinstance(value, str) and old is not None \
             and isinstance(old.value, Localized):
         value = Localized(text=value, locale=old.value.locale)
-    return value if setting.index is None else [value]
+    return value
 
 
 async def _look(channel: Channel, setting: Setting) -> _Target | WriteResult:
@@ -129,7 +163,8 @@ async def _look(channel: Channel, setting: Setting) -> _Target | WriteResult:
     ranks = rank.value.value if rank.value is not None else -2
     wants_array = setting.array or setting.index is not None
     is_array = value.value.array if value.value is not None else ranks not in _ANY_SCALAR
-    if is_array != wants_array and not (setting.array and ranks in (-2, -3)):
+    octets = setting.index is not None and value.value is not None and value.value.wire is Wire.BYTESTRING
+    if is_array != wants_array and not (setting.array and ranks in (-2, -3)) and not octets:
         return setting.refused("the node is an array; a list, or one of its elements" if is_array
                                else "the node is no array; a single value", BAD_TYPE_MISMATCH)
     wire = await _wire(channel, setting, datatype.value.value, value.value)
@@ -137,7 +172,11 @@ async def _look(channel: Channel, setting: Setting) -> _Target | WriteResult:
         name = wire.spelled if wire is not None else "unknown"
         return setting.refused(f"its type is {name}, which can't be written; a built-in type without structure",
                                BAD_NOT_SUPPORTED)
-    return _Target(wire=wire, sample=value)
+    target = _Target(wire=wire, sample=value, index=setting.index)
+    if setting.index is not None and setting.index >= target.length:
+        return setting.refused(f"the array has {target.length} elements now; an element that is there",
+                               BAD_INDEX_RANGE_NO_DATA)
+    return target
 
 
 async def _wire(channel: Channel, setting: Setting, datatype: NodeId, value: Value | None) -> Wire | None:
@@ -155,7 +194,7 @@ async def _wire(channel: Channel, setting: Setting, datatype: NodeId, value: Val
 
 async def _send(channel: Channel, setting: Setting, target: _Target, variant: bytes) -> WriteResult:
     """The write itself: sent once, whatever becomes of it."""
-    body = write_body(setting.node, variant, "" if setting.index is None else str(setting.index))
+    body = write_body(setting.node, variant, target.index_range())
     timeout = setting.left()
     setting.on_send()
     try:
@@ -194,7 +233,7 @@ async def _verify(channel: Channel, setting: Setting, target: _Target, variant: 
         if found.status in NOT_READABLE:
             return WriteResult(outcome=WriteOutcome.WRITTEN, quality=status, previous=previous, sent=True,
                                message=setting.message(f"reading back gives {quality_name(found.status)}"))
-        value = element(found.value, setting.index)
+        value = element(found.value, setting.index) if _same_length(target, found.value) else None
         if not is_bad(found.status) and _same(setting, target.wire, variant, value):
             return WriteResult(outcome=WriteOutcome.VERIFIED, quality=status, previous=previous, read=imaged(value),
                                sent=True)
@@ -210,9 +249,19 @@ def element(found: Value | None, index: int | None) -> Value | None:
     """One element of an array as a value of its own; the value itself where no index is given."""
     if index is None or found is None:
         return found
-    if not found.array or not isinstance(found.value, list) or not 0 <= index < len(found.value):
+    octets = found.wire is Wire.BYTESTRING and not found.array
+    if not isinstance(found.value, bytes if octets else list) or not 0 <= index < len(found.value):
         return None
-    return Value(wire=found.wire, value=found.value[index])
+    return Value(wire=Wire.BYTE if octets else found.wire, value=found.value[index])
+
+
+def _length(found: Value | None) -> int:
+    return len(found.value) if found is not None and isinstance(found.value, (list, bytes)) else 0
+
+
+def _same_length(target: _Target, found: Value | None) -> bool:
+    """Whether the other elements are still there: a server may take one element for the whole array."""
+    return target.index is None or _length(found) == target.length
 
 
 def _same(setting: Setting, wire: Wire, variant: bytes, found: Value | None) -> bool:
@@ -220,13 +269,12 @@ def _same(setting: Setting, wire: Wire, variant: bytes, found: Value | None) -> 
         return False
     if setting.index is None and found.wire is wire and found.payload == variant[1:]:
         return True
-    return _close(_sent(setting, wire, variant), plain(found), setting.tolerance)
+    return _close(_sent(setting, variant), plain(found), setting.tolerance)
 
 
-def _sent(setting: Setting, wire: Wire, variant: bytes) -> Any:
+def _sent(setting: Setting, variant: bytes) -> Any:
     """The value as its encoding holds it."""
-    value = Cursor(variant).variant()
-    return plain(value if setting.index is None else Value(wire=wire, value=value.value[0]))
+    return plain(element(Cursor(variant).variant(), None if setting.index is None else 0))
 
 
 def _close(sent: Any, found: Any, tolerance: float) -> bool:
@@ -239,13 +287,16 @@ def _close(sent: Any, found: Any, tolerance: float) -> bool:
 
 def _why(setting: Setting, target: _Target, status: int, found: Sample, value: Value | None) -> tuple[str, str]:
     """What the server did instead, and what to do."""
+    if not is_bad(found.status) and not _same_length(target, found.value):
+        return (f"the server took the element for the whole array, which had {target.length} elements and has "
+                f"{_length(found.value)}", "restore the array; this server knows no IndexRange, so take writable out")
     if is_bad(found.status) or value is None:
         what = quality_name(found.status) if is_bad(found.status) else "no value"
         return f"the server confirmed, but {what} was read back", "look at the device"
     got = plain(value)
     if status == GOOD_CLAMPED:
         return f"the server clamped the value to {got!r}", "write a value within its limits"
-    if not is_bad(target.sample.status) and _close(plain(target.sample.value), got, 0.0) and setting.index is None:
+    if not is_bad(target.sample.status) and _close(plain(element(target.sample.value, setting.index)), got, 0.0):
         return f"the server confirmed and ignored it: {got!r} stands as before", "look at the device's own permissions"
     return f"the server confirmed, but {got!r} was read back", "it may clamp, round, or write it itself"
 
@@ -256,6 +307,8 @@ def _advice(status: int) -> str:
         0x801F0000: "the user of this entry may not write it",  # BadUserAccessDenied
         0x80740000: "the node wants another type",  # BadTypeMismatch
         0x803C0000: "the server's limits are narrower",  # BadOutOfRange
-        0x80730000: "the server takes no such write",  # BadWriteNotSupported
+        0x80730000: "the server takes no such write, such as one to an element of an array",  # BadWriteNotSupported
+        0x80360000: "it takes no single elements; the whole array, or a node for each element",  # BadIndexRangeInvalid
+        0x80370000: "it may take no single elements of this type; the whole value",  # BadIndexRangeNoData
         0x80340000: "compare the node with the server's address space",  # BadNodeIdUnknown
     }.get(status, "")

@@ -255,6 +255,45 @@ static void write_mixed(UA_Server *server, unsigned i, bool make) {
     UA_Server_writeDataValue(server, UA_NODEID_NUMERIC(plant, 100000 + i), value);
 }
 
+static void add_array(UA_Server *server, char *name, void *values, size_t count, const UA_DataType *type,
+                      UA_UInt32 rows) {
+    UA_Variant array;
+    UA_Variant_init(&array);
+    UA_Variant_setArray(&array, values, count, type);
+    UA_UInt32 dimensions[2] = {rows, rows ? (UA_UInt32)count / rows : 0}, any = 0;
+    UA_VariableAttributes attributes = UA_VariableAttributes_default;
+    if(rows) {
+        array.arrayDimensions = dimensions;
+        array.arrayDimensionsSize = 2;
+    }
+    attributes.value = array;
+    attributes.dataType = type->typeId;
+    attributes.valueRank = rows ? 2 : 1;
+    attributes.arrayDimensions = rows ? dimensions : &any;
+    attributes.arrayDimensionsSize = rows ? 2 : 1;
+    attributes.accessLevel = UA_ACCESSLEVELMASK_READ | UA_ACCESSLEVELMASK_WRITE;
+    UA_StatusCode result = UA_Server_addVariableNode(
+        server, UA_NODEID_STRING(plant, name), UA_NODEID_NUMERIC(0, UA_NS0ID_OBJECTSFOLDER),
+        UA_NODEID_NUMERIC(0, UA_NS0ID_ORGANIZES), UA_QUALIFIEDNAME(plant, name),
+        UA_NODEID_NUMERIC(0, UA_NS0ID_BASEDATAVARIABLETYPE), attributes, NULL, NULL);
+    if(result) fprintf(stderr, "%s: %s\n", name, UA_StatusCode_name(result));
+}
+
+/* Arrays that can be written, whole or by element. */
+static void add_arrays(UA_Server *server) {
+    UA_Double numbers[4] = {1.0, 2.0, 3.0, 4.0};
+    UA_UInt16 words[3] = {1, 2, 3};
+    UA_Boolean flags[3] = {true, false, true};
+    UA_String texts[3] = {UA_STRING("a"), UA_STRING("\xc3\xbc"), UA_STRING("")};
+    UA_Int32 matrix[6] = {1, 2, 3, 4, 5, 6};
+    add_array(server, "Numbers", numbers, 4, &UA_TYPES[UA_TYPES_DOUBLE], 0);
+    add_array(server, "Words", words, 3, &UA_TYPES[UA_TYPES_UINT16], 0);
+    add_array(server, "Flags", flags, 3, &UA_TYPES[UA_TYPES_BOOLEAN], 0);
+    add_array(server, "Texts", texts, 3, &UA_TYPES[UA_TYPES_STRING], 0);
+    add_array(server, "Matrix", matrix, 6, &UA_TYPES[UA_TYPES_INT32], 2);
+    add_array(server, "None", UA_EMPTY_ARRAY_SENTINEL, 0, &UA_TYPES[UA_TYPES_DOUBLE], 0);
+}
+
 static void add_oddities(UA_Server *server) {
     UA_Double numbers[4] = {1.0, 2.0, 3.0, 4.0};
     UA_Variant array;
@@ -312,6 +351,28 @@ static UA_StatusCode write_own(UA_Server *server, const UA_NodeId *session, void
     return wanted > 50.0 ? UA_STATUSCODE_GOODCLAMPED : UA_STATUSCODE_GOOD;
 }
 
+/* Arrays that know no IndexRange: one takes an element for the whole, the other refuses. */
+static UA_Double held[3] = {1.0, 2.0, 3.0};
+static size_t held_count = 3;
+
+static UA_StatusCode read_whole(UA_Server *server, const UA_NodeId *session, void *session_context,
+                                const UA_NodeId *node, void *context, UA_Boolean with_time,
+                                const UA_NumericRange *range, UA_DataValue *value) {
+    (void)server; (void)session; (void)session_context; (void)node; (void)context; (void)with_time; (void)range;
+    value->hasValue = true;
+    return UA_Variant_setArrayCopy(&value->value, held, held_count, &UA_TYPES[UA_TYPES_DOUBLE]);
+}
+
+static UA_StatusCode write_whole(UA_Server *server, const UA_NodeId *session, void *session_context,
+                                 const UA_NodeId *node, void *context, const UA_NumericRange *range,
+                                 const UA_DataValue *value) {
+    (void)server; (void)session; (void)session_context; (void)node;
+    if(context && range) return UA_STATUSCODE_BADWRITENOTSUPPORTED;
+    held_count = value->value.arrayLength < 3 ? value->value.arrayLength : 3;
+    memcpy(held, value->value.data, held_count * sizeof(UA_Double));
+    return UA_STATUSCODE_GOOD;
+}
+
 static UA_StatusCode add_numbers(UA_Server *server, const UA_NodeId *session, void *session_context,
                                  const UA_NodeId *method, void *method_context, const UA_NodeId *object,
                                  void *object_context, size_t inputs, const UA_Variant *input, size_t outputs,
@@ -336,6 +397,17 @@ static void add_answering(UA_Server *server) {
             server, UA_NODEID_STRING(plant, names[i]), UA_NODEID_NUMERIC(0, UA_NS0ID_OBJECTSFOLDER),
             UA_NODEID_NUMERIC(0, UA_NS0ID_ORGANIZES), UA_QUALIFIEDNAME(plant, names[i]),
             UA_NODEID_NUMERIC(0, UA_NS0ID_BASEDATAVARIABLETYPE), attributes, source, contexts[i], NULL);
+    UA_DataSource whole = {read_whole, write_whole};
+    UA_UInt32 any = 0;
+    attributes.valueRank = 1;
+    attributes.arrayDimensions = &any;
+    attributes.arrayDimensionsSize = 1;
+    char *arrays[2] = {"Rangeless", "Whole"};
+    for(int i = 0; i < 2; i++)
+        UA_Server_addDataSourceVariableNode(
+            server, UA_NODEID_STRING(plant, arrays[i]), UA_NODEID_NUMERIC(0, UA_NS0ID_OBJECTSFOLDER),
+            UA_NODEID_NUMERIC(0, UA_NS0ID_ORGANIZES), UA_QUALIFIEDNAME(plant, arrays[i]),
+            UA_NODEID_NUMERIC(0, UA_NS0ID_BASEDATAVARIABLETYPE), attributes, whole, i ? NULL : held, NULL);
     UA_Argument in[2], out;
     UA_Argument_init(&in[0]);
     in[0].name = UA_STRING("first");
@@ -415,6 +487,7 @@ int main(int argc, char **argv) {
     add_analog(server, "Analog", argument(argc, argv, "unit") ? (char*)argument(argc, argv, "unit") : "\xc2\xb0""C",
                4408652, -20.0, 120.0);
     add_analog(server, "Coded", "", 4408652, 0.0, 1.0);
+    add_arrays(server);
     add_oddities(server);
     add_answering(server);
     mixed = argument(argc, argv, "mixed") ? (unsigned)atoi(argument(argc, argv, "mixed")) : 0;

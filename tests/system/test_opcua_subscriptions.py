@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any, Self
 
 import opcua_peers as plant
@@ -213,11 +214,48 @@ def test_polled_and_subscribed_nodes_of_one_server_go_together(port: int, shm_na
         running.wait(lambda: running["S/$subscribed"].value == 2)
 
 
-@pytest.fixture
-def node_port(tmp_path: Any) -> Iterator[int]:
+@pytest.fixture(scope="module")
+def node_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
     free = peers.free_port()
-    with plant.node_opcua(free, tmp_path, "100"):
+    with plant.node_opcua(free, tmp_path_factory.mktemp("node-opcua"), "100"):
         yield free
+
+
+def test_a_percent_deadband_is_of_the_range_that_the_server_says(node_port: int, shm_name: str) -> None:
+    """EURange is -100 to 300, so 10 % are 40; the value goes up by 7 every 100 ms, and falls by 200 at the end."""
+    ten = replace(SUBSCRIBE, deadband=Deadband(value=10.0, percent=True))
+    nodes = [replace(plant.named("Analog"), subscribing=ten), plant.named("Bare")]
+    with plant.Running(shm_name, plant.entry(node_port, nodes, subscribing=SUBSCRIBE)) as running:
+        cursor = running.image.cursor()
+        running.wait(lambda: running["S/Analog"].sequence >= 4, 20)
+        analog, _, _ = journal(running, cursor, "S/Analog")
+        bare, _, _ = journal(running, cursor, "S/Bare")
+        steps = {abs(b - a) for a, b in pairwise(analog)}
+        assert min(steps) > 40
+        assert min(steps) <= 40 + 7  # the first change beyond it is sent, and not a later one
+        assert len(bare) > 3 * len(analog)
+        assert running.last_error() == ""
+
+
+def test_node_opcua_lets_a_subscription_be_taken_over_without_a_value_lost(node_port: int, shm_name: str) -> None:
+    how = replace(SUBSCRIBE, queue_size=100)
+    with Cutter(node_port) as cutter, plant.Running(shm_name, plant.entry(
+            cutter.port, [plant.named("Bare")], subscribing=how)) as running:
+        running.wait_quality("S/Bare", "Good")
+        cursor = running.image.cursor()
+        for _ in range(3):
+            time.sleep(0.3)
+            cutter.cut()
+            running.wait_quality("S/Bare", "BadCommunicationError")
+            running.wait_quality("S/Bare", "Good")
+        time.sleep(0.5)
+        assert running["S/$subscribed"].value == 1
+        values, _, _ = journal(running, cursor, "S/Bare")
+        seen = [value for place, value in enumerate(values) if not place or value != values[place - 1]]
+        assert {(b - a) % 200 for a, b in pairwise(seen)} == {7}
+        assert running["S/$lost"].value == 0
+        running.stop()
+        assert count(node_port, SUBSCRIPTION_COUNT) == 0
 
 
 def test_node_opcua_sends_its_types_too_and_is_left_without_sessions(node_port: int, shm_name: str) -> None:

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import opcua_peers as plant
 import peers
 import pytest
 from acquisition import WriteOutcome, WriteRequest, WriteResult, Writing
+from endpoint_config import OpcUaField
 from opcua_client import OpcUaClient, OpcUaError
 
 VALUES: dict[str, Any] = {
@@ -85,6 +90,67 @@ def test_every_type_is_written_and_another_client_reads_it(peer: str, request: p
             assert other["status"] == 0, name
             assert plant.same(ours, other), (name, other)
             running.wait(lambda name=name: near(running[f"S/{name}"].value, VALUES[name]))
+
+
+ELEMENTS: dict[str, tuple[int, str, Any]] = {  # place and value; the file says Double for all of them but texts
+    "Numbers": (2, "Double", 7.25), "Words": (1, "Double", 65535.0), "Flags": (0, "Boolean", False),
+    "Texts": (2, "String", "Störung"), "Matrix": (4, "Double", -5.0),
+}
+LENGTHS = {"Numbers": 4, "Words": 3, "Flags": 3, "Texts": 3, "Matrix": 6}
+
+
+@pytest.mark.parametrize("peer", ["open62541", "node-opcua"])
+def test_one_element_of_an_array_is_written_and_the_others_stay(peer: str, request: pytest.FixtureRequest,
+                                                                shm_name: str) -> None:
+    port = request.getfixturevalue("server" if peer == "open62541" else "node_server")
+    url = f"opc.tcp://127.0.0.1:{port}"
+    nodes = [writable(name, ELEMENTS[name][1], length=length, maximum=70000.0 if name == "Words" else None)
+             for name, length in LENGTHS.items()]
+    before = plant.read_by_asyncua(url, [f"ns=2;s={n}" for n in LENGTHS])
+    with plant.Running(shm_name, plant.entry(port, nodes)) as running:
+        assert len(running.manager.writable_points()) == sum(node.length for node in nodes)
+        running.wait_quality("S/Matrix[5]", "Good")
+        for name, (place, _, value) in ELEMENTS.items():
+            old = running[f"S/{name}[{place}]"].value
+            result = write(running, f"S/{name}[{place}]", value)
+            assert (result.outcome, result.message, result.previous) == (WriteOutcome.VERIFIED, "", old), (name, result)
+            assert result.read == value
+            running.wait(lambda name=name, place=place, value=value: running[f"S/{name}[{place}]"].value == value)
+        for name, old, other in zip(LENGTHS, before, plant.read_by_asyncua(url, [f"ns=2;s={n}" for n in LENGTHS]),
+                                    strict=True):
+            place, _, value = ELEMENTS[name]
+            wanted = list(np.array(old).ravel())
+            wanted[place] = value
+            assert (list(np.array(other).ravel()), np.shape(other)) == (wanted, np.shape(old)), name
+        wide = write(running, "S/Words[0]", 65536.0)
+        assert (wide.outcome, wide.sent) == (WriteOutcome.REFUSED, False)
+        assert "Words[0]: 65536.0 does not fit UInt16" in wide.message
+        assert "out of range; -inf to 70000" in write(running, "S/Words[0]", 70001.0).message
+
+
+def test_an_element_is_not_written_where_it_can_not_be(server: int, shm_name: str) -> None:
+    nodes = [writable("Numbers", length=5), writable("Rangeless", length=3), writable("Whole", length=3),
+             writable("ByteString", "Byte", length=4), writable("Double", length=2), writable("None", length=1),
+             replace(plant.named("Drive", "DriveState"), writable=True,
+                     fields=(OpcUaField(path="Motor.Speed", datatype="Double"),))]
+    with plant.Running(shm_name, plant.entry(server, nodes)) as running:
+        running.wait_quality("S/Whole[2]", "Good")
+        assert "S/Drive.Motor.Speed" not in {point.point for point in running.manager.writable_points()}
+        for point, words in (("Numbers[4]", "Numbers[4]: the array has 4 elements now"),
+                             ("None[0]", "the array has 0 elements now"), ("Double[1]", "no array; a single value"),
+                             ("Drive.Motor.Speed", "a field of a structure, which can't be written by itself")):
+            result = write(running, f"S/{point}", 1.0)
+            assert (result.outcome, result.sent) == (WriteOutcome.REFUSED, False), (point, result)
+            assert words in result.message
+        refused = write(running, "S/Rangeless[1]", 9.0)
+        assert (refused.outcome, refused.quality) == (WriteOutcome.FAILED, 0x80730000)
+        assert "such as one to an element" in refused.message
+        # No server at hand takes an IndexRange of a ByteString.
+        octets = write(running, "S/ByteString[1]", 17)
+        assert (octets.outcome, octets.quality) == (WriteOutcome.FAILED, 0x80370000)
+        taken = write(running, "S/Whole[0]", 9.0)  # right at its place, and the others are gone
+        assert taken.outcome is WriteOutcome.NOT_VERIFIED
+        assert "took the element for the whole array, which had 3 elements and has 1" in taken.message
 
 
 def test_the_type_is_the_servers_whatever_the_file_says(server: int, shm_name: str) -> None:
@@ -167,6 +233,45 @@ def test_a_write_that_is_not_answered_is_unknown_and_never_repeated(shm_name: st
         with plant.open62541(port):
             running.wait_quality("S/Double", "Good")
             assert running["S/Double"].value != 7.0
+
+
+@pytest.mark.parametrize("peer", ["open62541", "node-opcua"])
+def test_a_write_that_a_hanging_server_took_is_unknown_done_once_and_then_seen(peer: str, tmp_path: Path,
+                                                                               shm_name: str) -> None:
+    port = peers.free_port()
+    process = plant.open62541(port) if peer == "open62541" else plant.node_opcua(port, tmp_path)
+    entry = plant.entry(port, [writable("Double")], timeout=1.5)
+    with process as server, plant.Running(shm_name, entry) as running:
+        running.wait(lambda: running["S/Double"].source_time)
+
+        def stop(sent: Callable[[], None]) -> None:
+            sent()
+            os.kill(server.pid, signal.SIGSTOP)
+
+        with note_sent_of(running, stop):
+            result = write(running, "S/Double", 5.0, deadline=10.0)
+        assert (result.outcome, result.sent, result.quality) == (WriteOutcome.TIMED_OUT, True, 0x800A0000), result
+        assert "no answer within 1.5 s; whether the server acted is not known" in result.message
+        os.kill(server.pid, signal.SIGCONT)
+        running.wait(lambda: running["S/Double"].value == 5.0)  # it was in its socket and was done after all
+        assert write(running, "S/Double", 6.0).outcome is WriteOutcome.VERIFIED
+
+
+@contextmanager
+def note_sent_of(running: plant.Running, wrapped: Callable[[Callable[[], None]], None]) -> Iterator[None]:
+    """Have something happen in the instant in which the next write leaves."""
+    keeper = running.manager._pollers[0].keeper
+    original = keeper.note_sent
+    with pytest.MonkeyPatch.context() as patch:
+        def once() -> None:
+            if sys._getframe(1).f_code.co_name == "on_send":
+                patch.undo()
+                wrapped(original)
+            else:
+                original()
+
+        patch.setattr(keeper, "note_sent", once)
+        yield
 
 
 def test_many_writes_are_bounded_and_each_is_answered_once_even_at_the_end(server: int, shm_name: str) -> None:

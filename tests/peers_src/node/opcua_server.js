@@ -4,7 +4,8 @@
 const { OPCUAServer } = require("node-opcua-server");
 const { OPCUACertificateManager } = require("node-opcua-certificate-manager");
 const { MessageSecurityMode, SecurityPolicy } = require("node-opcua-secure-channel");
-const { DataType, VariantArrayType } = require("node-opcua-variant");
+const { DataType, Variant, VariantArrayType } = require("node-opcua-variant");
+const { DataValue } = require("node-opcua-data-value");
 const { StatusCodes } = require("node-opcua-status-code");
 const path = require("path");
 
@@ -17,6 +18,40 @@ const MADE = {
   LocalizedText: (n) => ({ text: `Text ${n}`, locale: "en" }),
   Guid: (n) => `09087E75-8E5E-499B-954F-${n.toString(16).toUpperCase().padStart(12, "0")}`,
 };
+
+// A source time finer than JavaScript's milliseconds: `picoseconds` since the millisecond, 0 to 1e9 - 1.
+function set(variable, value, statusCode, sourceTimestamp, picoseconds) {
+  variable._internal_set_dataValue(new DataValue({
+    value: new Variant(value), statusCode, sourceTimestamp, sourcePicoseconds: picoseconds,
+    serverTimestamp: new Date(), serverPicoseconds: 0,
+  }));
+}
+
+const picosecondsOf = (n) => (n * 123456789) % 1e9;
+
+// Arrays that can be written, and an AnalogItem with EURange -100 to 300 beside the same number without one, of which every
+// change is seen.
+function addOthers(plant, device) {
+  const arrays = {
+    Numbers: [DataType.Double, Float64Array.from([1, 2, 3, 4])], Words: [DataType.UInt16, Uint16Array.from([1, 2, 3])],
+    Texts: [DataType.String, ["a", "ü", ""]], Flags: [DataType.Boolean, [true, false, true]],
+    Matrix: [DataType.Int32, Int32Array.from([1, 2, 3, 4, 5, 6]), [2, 3]],
+  };
+  for (const [name, [dataType, value, dimensions]] of Object.entries(arrays))
+    plant.addVariable({
+      componentOf: device, nodeId: `s=${name}`, browseName: name, dataType: DataType[dataType], valueRank: dimensions ? 2 : 1,
+      arrayDimensions: dimensions || [0],
+      value: { dataType, arrayType: dimensions ? VariantArrayType.Matrix : VariantArrayType.Array, dimensions, value },
+    });
+  const analog = plant.addAnalogDataItem({
+    componentOf: device, nodeId: "s=Analog", browseName: "Analog", dataType: "Double", minimumSamplingInterval: 10,
+    engineeringUnitsRange: { low: -100, high: 300 },
+  });
+  const bare = plant.addVariable({
+    componentOf: device, nodeId: "s=Bare", browseName: "Bare", dataType: "Double", minimumSamplingInterval: 0,
+  });
+  return (n) => [analog, bare].forEach((variable) => variable.setValueFromSource({ dataType: DataType.Double, value: (n * 7) % 200 }));
+}
 
 async function main() {
   const [port, folder] = process.argv.slice(2);
@@ -38,7 +73,7 @@ async function main() {
       const time = new Date(1700000000000 + count);
       const status = STATUS[(count + i) % 7 < 5 ? 0 : (count + i) % 7 - 4];
       const value = { dataType: DataType[name], arrayType: VariantArrayType.Scalar, value: MADE[name](count % 1000) };
-      variable.setValueFromSource(value, status, time);
+      set(variable, value, status, time, picosecondsOf(count + i));
     };
     write();
     return write;
@@ -53,11 +88,14 @@ async function main() {
     const write = () => {
       const status = STATUS[(count + i) % 7 < 5 ? 0 : (count + i) % 7 - 4];
       const value = { dataType: DataType[name], arrayType: VariantArrayType.Scalar, value: MADE[name]((count + i) % 1000 % (name === "SByte" || name === "Byte" ? 100 : 1000)) };
-      variable.setValueFromSource(value, status, new Date(1700000000000 + count + i));
+      set(variable, value, status, new Date(1700000000000 + count + i), i % 2 ? picosecondsOf(count + i) : 0);
     };
     write();
     variables.push(write);
   }
+  const other = addOthers(plant, device);
+  other(0);
+  variables.push(() => other(count));
   const moving = process.argv[4] ? Number(process.argv[4]) : 0;
   if (moving) setInterval(() => { count += 1; variables.forEach((write) => write()); }, moving);
   await server.start();
