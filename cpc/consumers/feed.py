@@ -43,12 +43,12 @@ class Feed:
         end = self.image.cursor()
         return max(0, end.position - self.cursor.position) if end.epoch == self.cursor.epoch else 0
 
-    def open(self) -> bool:
-        """Attach where that has not been done, in ever longer pauses; whether it is attached."""
+    def open(self, *, at_once: bool = False) -> bool:
+        """Attach where that has not been done, in ever longer pauses unless `at_once`; whether it is attached."""
         if self.image is not None:
             return True
         now = time.monotonic()
-        if now < self._next_try:
+        if now < self._next_try and not at_once:
             return False
         try:
             self.image = attach(self.segment)

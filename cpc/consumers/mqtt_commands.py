@@ -97,7 +97,7 @@ class MqttCommander(Base):
         if point is not None:
             self._command(point, message)
         elif not forwards and matches(_filter(self.settings.set_topic), message.topic):
-            self._reject(message.topic, "", "no such point in a running service, or not writable")
+            self._reject(message.topic, _id_of(message.payload), "no such point in a running service, or not writable")
 
     def _command(self, point: str, message: MQTTMessage) -> None:
         request_id = ""
@@ -163,6 +163,8 @@ class MqttCommander(Base):
     def _point_of(self, topic: str) -> str | None:
         """The point whose set topic this is."""
         if topic not in self._topics:
+            for feed in self.feeds:  # a service that has just come up is not known before a look that was due later
+                feed.open(at_once=True)
             layouts = tuple(snapshot.points for feed in self.feeds if (snapshot := feed.snapshot()) is not None)
             if [id(layout) for layout in layouts] != [id(layout) for layout in self._layouts]:
                 self._layouts = layouts
@@ -205,6 +207,14 @@ def _parse(payload: bytes | bytearray) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise MessageError("the payload is no JSON object; request_id, value and expires")
     return document
+
+
+def _id_of(payload: bytes | bytearray) -> str:
+    """The request_id of a payload that is not looked at further, so that its sender finds the answer; "" without."""
+    try:
+        return str(_parse(payload).get("request_id", ""))
+    except MessageError:
+        return ""
 
 
 def _value(payload: bytes | bytearray, key: str) -> Value:

@@ -110,6 +110,8 @@ def test_what_is_no_command_gets_its_reason_and_writes_nothing(field: Field, poi
     wait_until(lambda: len(field.answers.messages("/result$")) > answers)
     document = json.loads(field.answers.messages("/result$")[-1][3])
     assert document["status"] == "refused" and says in document["message"]
+    if point == "Nothing":
+        assert document["request_id"] == "a8", "its sender could not tell which command was refused"
     assert len(field.plant.writes()) == before
 
 
