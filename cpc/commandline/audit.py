@@ -31,7 +31,7 @@ def run(args: Namespace) -> int:
         raise absent(f"cpc audit: {folder}: no audit log; the command gate writes it from its first start on")
     try:
         if args.verify:
-            return _verify(folder, as_json=args.json)
+            return _verify(folder, since, as_json=args.json)
         records = list(audit.read(folder, since))
     except audit.AuditError as error:
         raise CommandError(f"cpc audit: {error}") from error
@@ -43,8 +43,8 @@ def run(args: Namespace) -> int:
     return Exit.DONE
 
 
-def _verify(folder: Path, *, as_json: bool) -> int:
-    verdict = audit.verify(folder)
+def _verify(folder: Path, since: float, *, as_json: bool) -> int:
+    verdict = audit.verify(folder, since)
     if as_json:
         print_json({"folder": str(folder), "records": verdict.records, "files": verdict.files,
                     "last_hash": verdict.last_hash, "faults": list(verdict.faults)})

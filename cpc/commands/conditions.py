@@ -28,6 +28,8 @@ class Present:
     """As a reader should see it: stale is Uncertain."""
     age: float
     """Seconds since it was published."""
+    received: float = 0.0
+    """When the answer that carried it came, seconds since the Unix epoch."""
 
 
 class View(Protocol):

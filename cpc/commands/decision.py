@@ -1,16 +1,17 @@
-"""Whether a command is allowed: a pure decision over rules, the points' present values, and what was asked before."""
+"""Whether a command is allowed: decided over rules, the points' present values, and what was asked before."""
 
 from __future__ import annotations
 
 import fnmatch
-from collections import deque
 from dataclasses import dataclass, field
 
-from command_channel import Command, Value
+from command_channel import Command, Mode, Value
 from endpoint_config import CommandRule, CommandRules, Issuer
 
 from cpc.commands.conditions import View, unmet
+from cpc.commands.rates import Rates
 from cpc.commands.values import range_fault, same, shown, value_fault
+from cpc.commands.written import LastWritten
 
 _KINDS: dict[str, tuple[type, ...]] = {
     "bool": (bool,), "integer": (int,), "number": (int, float), "text": (str, bytes),
@@ -49,16 +50,16 @@ class Decision:
 
 @dataclass(slots=True)
 class Decider:
-    """The rules, and how often each was used."""
+    """The rules, how often each was used, and what was last written."""
 
     rules: CommandRules
-    _used: dict[tuple[str, int, str, int], deque[float]] = field(default_factory=dict)
+    rates: Rates = field(default_factory=Rates)
+    written: LastWritten = field(default_factory=LastWritten)
 
-    def decide(self, command: Command, peer: Peer, view: View, now: Moment, *, count: bool = True) -> Decision:
+    def decide(self, command: Command, peer: Peer, view: View, now: Moment, *, ahead: Value | None = None) -> Decision:
         """Whether a command may go ahead: the first rule whose issuer and point match decides.
 
-        With `count` a command that is allowed uses up the rule's rate, which is kept by point and user: a name that a
-        program gives itself could be another each time.
+        `ahead` is the value of a command to the same point that goes before this one, if any. Nothing is counted.
         """
         rule = self._find(command, peer)
         if rule is None:
@@ -66,13 +67,31 @@ class Decider:
                             "a rule in command-rules.xml")
         fault = "denied by this rule"
         if rule.allow:
-            fault = _fault(rule, command, view, now) or self._over_rate(rule, command, peer, now)
-        if fault:
-            return Decision(allowed=False, rule=rule, message=f"{command.point}: {fault}")
-        if count:
-            for used in self._histories(rule, command, peer):
-                used.append(now.monotonic)
-        return Decision(allowed=True, rule=rule)
+            bases = None if ahead is None else (ahead,)
+            fault = (self._fault(rule, command, view, now, bases)
+                     or self.rates.fault(rule, command.point, peer.uid, now.monotonic))
+        return Decision(allowed=not fault, rule=rule, message=f"{command.point}: {fault}" if fault else "")
+
+    def decide_again(self, command: Command, peer: Peer, view: View, now: Moment) -> Decision:
+        """Whether a command that was accepted may be sent: by the rules, the values and the time of now."""
+        rule = self._find(command, peer)
+        if rule is None:
+            fault = "no rule lets it be written any more"
+        elif not rule.allow:
+            fault = "denied by this rule"
+        elif rule.select_required and command.mode is Mode.DIRECT:
+            fault = "must be selected before it is operated, by this rule"
+        else:
+            fault = self._fault(rule, command, view, now, None)
+        return Decision(allowed=not fault, rule=rule, message=f"{command.point}: {fault}" if fault else "")
+
+    def count(self, rule: CommandRule, command: Command, peer: Peer, now: Moment) -> None:
+        """A command was accepted: it uses up the rates of its rule."""
+        self.rates.count(rule, command.point, peer.uid, now.monotonic)
+
+    def forget(self, now: Moment) -> None:
+        """Drop what can't matter any more; call it now and then."""
+        self.rates.forget(by_name(self.rules), now.monotonic)
 
     def _find(self, command: Command, peer: Peer) -> CommandRule | None:
         for rule in self.rules.rules:
@@ -81,45 +100,41 @@ class Decider:
                 return rule
         return None
 
-    def _over_rate(self, rule: CommandRule, command: Command, peer: Peer, now: Moment) -> str:
-        for rate, used in zip(rule.rates, self._histories(rule, command, peer), strict=True):
-            while used and used[0] <= now.monotonic - rate.seconds:
-                used.popleft()
-            if len(used) >= rate.count:
-                wait = used[0] + rate.seconds - now.monotonic
-                return f"over the rate of {rate.count} in {rate.seconds:g} s; again in {wait:.1f} s"
-        return ""
+    def _fault(self, rule: CommandRule, command: Command, view: View, now: Moment,
+               bases: tuple[Value, ...] | None) -> str:
+        point = view.point(command.point)
+        if point is None:
+            return "no such point in a running service; a full name, alias/name"
+        if not point.writable:
+            return "its endpoint file does not mark it as writable"
+        return (
+            _expiry(rule, command, now) or value_fault(command.value, point) or _limits(rule, command.value)
+            or self._step(rule, command, view, now, bases) or unmet(rule, view)
+        )
 
-    def _histories(self, rule: CommandRule, command: Command, peer: Peer) -> list[deque[float]]:
-        return [self._used.setdefault((rule.name, i, command.point, peer.uid), deque(maxlen=rate.count))
-                for i, rate in enumerate(rule.rates)]
+    def _step(self, rule: CommandRule, command: Command, view: View, now: Moment,
+              bases: tuple[Value, ...] | None) -> str:
+        if rule.step is None:
+            return ""
+        present = view.present(command.point)
+        if present is None or present.quality != 0 or isinstance(present.value, (str, bytes, type(None))):
+            return "its present value is not Good, so the step can't be judged; a Good value"
+        value = command.value
+        if isinstance(value, (str, bytes)):
+            return f"{shown(value)} is no number, and this rule has a step"
+        numbers = [base for base in bases or self.written.bases(command.point, present, now.wall)
+                   if isinstance(base, (bool, int, float))]
+        change, base = max(((abs(value - base), base) for base in numbers), default=(0.0, present.value))
+        return f"a step of {change:g} from {shown(base)}; at most {rule.step:g}" if change > rule.step else ""
 
-    def forget(self, now: Moment) -> None:
-        """Drop histories that can't matter any more; call it now and then."""
-        longest = max((rate.seconds for rule in self.rules.rules for rate in rule.rates), default=0.0)
-        for key in [k for k, used in self._used.items() if not used or used[-1] < now.monotonic - longest]:
-            del self._used[key]
 
-
-def still_allowed(rule: CommandRule, command: Command, view: View, now: Moment) -> str:
-    """Why a command that was allowed must not be sent after all; empty where it may."""
-    return _expiry(rule, command, now) or _step(rule, command, view) or unmet(rule, view)
+def by_name(rules: CommandRules) -> dict[str, CommandRule]:
+    """The rules by their names."""
+    return {rule.name: rule for rule in rules.rules}
 
 
 def _is_issuer(issuer: Issuer, name: str, peer: Peer) -> bool:
     return issuer.user in ("*", peer.user, str(peer.uid)) and fnmatch.fnmatchcase(name, issuer.name)
-
-
-def _fault(rule: CommandRule, command: Command, view: View, now: Moment) -> str:
-    point = view.point(command.point)
-    if point is None:
-        return "no such point in a running service; a full name, alias/name"
-    if not point.writable:
-        return "its endpoint file does not mark it as writable"
-    return (
-        _expiry(rule, command, now) or value_fault(command.value, point) or _limits(rule, command.value)
-        or _step(rule, command, view) or unmet(rule, view)
-    )
 
 
 def _expiry(rule: CommandRule, command: Command, now: Moment) -> str:
@@ -142,15 +157,3 @@ def _limits(rule: CommandRule, value: Value) -> str:
     if isinstance(value, (str, bytes)):
         return f"{shown(value)} is no number, and this rule has a range"
     return range_fault(value, rule.minimum, rule.maximum, "of this rule")
-
-
-def _step(rule: CommandRule, command: Command, view: View) -> str:
-    if rule.step is None:
-        return ""
-    present = view.present(command.point)
-    if present is None or present.quality != 0 or isinstance(present.value, (str, bytes, type(None))):
-        return "its present value is not Good, so the step can't be judged; a Good value"
-    if isinstance(command.value, (str, bytes)):
-        return f"{shown(command.value)} is no number, and this rule has a step"
-    change = abs(command.value - present.value)
-    return f"a step of {change:g} from {shown(present.value)}; at most {rule.step:g}" if change > rule.step else ""

@@ -6,18 +6,27 @@ send the orders and the answers. So whatever reaches a device stands in the log 
 
 from __future__ import annotations
 
-import heapq
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from acquisition import WriteOutcome, WriteRequest, WriteResult
-from command_channel import NEVER_HEARD, UNDER_WAY, Answer, Command, MessageError, Mode, Status, decode_command
+from command_channel import (
+    NEVER_HEARD,
+    UNDER_WAY,
+    USED_BEFORE,
+    Answer,
+    Command,
+    MessageError,
+    Mode,
+    Status,
+    decode_command,
+)
 from command_channel.messages import to_json
-from endpoint_config import CommandRule
+from endpoint_config import CommandRule, CommandRules
 
 from cpc.commands.audit import AuditLog
-from cpc.commands.decision import Decider, Moment, Peer, still_allowed
+from cpc.commands.decision import Decider, Moment, Peer
+from cpc.commands.jobs import Asker, Job, Jobs
 from cpc.commands.ledger import Entry, Ledger
 from cpc.commands.quota import Quota
 from cpc.commands.selections import Selections
@@ -27,25 +36,18 @@ MOST_WAITING = 64
 """Commands of one user that may wait or be under way."""
 MOST_UNDER_WAY = 16
 """Orders that one service may have at a time."""
+MOST_UNWRITTEN = 10_000
+"""Records that may wait for a disk that is full; of refusals beyond that only the number is kept."""
 GRACE = 1.0
 """Seconds beyond a rule's deadline until the gate answers for a service that does not."""
 INTERRUPTED = "the gate was interrupted before it was sent; ask again with a new request_id"
 MAYBE = "the gate was interrupted while it was under way: whether the device acted is unknown; it is not sent again"
 
-Reply = Callable[[Answer], None]
 _STATUS = {
     WriteOutcome.VERIFIED: Status.VERIFIED, WriteOutcome.WRITTEN: Status.WRITTEN,
     WriteOutcome.NOT_VERIFIED: Status.NOT_VERIFIED, WriteOutcome.REFUSED: Status.REFUSED,
     WriteOutcome.FAILED: Status.FAILED, WriteOutcome.TIMED_OUT: Status.TIMED_OUT,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Asker:
-    """Who asks, and how to answer."""
-
-    peer: Peer
-    reply: Reply
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,17 +57,6 @@ class Order:
     number: int
     service: str
     request: WriteRequest
-
-
-@dataclass(slots=True, eq=False)
-class _Job:
-    command: Command
-    asker: Asker
-    rule: CommandRule
-    until: float
-    """Monotonic: while waiting the end of its validity, then the end of the wait for a report."""
-    service: str = ""
-    """The service that has the order, empty while it waits."""
 
 
 @dataclass(slots=True)
@@ -80,27 +71,29 @@ class Gate:
     """Why nothing may be sent (the audit log can't be written), empty where all is well."""
     quota: Quota = field(default_factory=Quota)
     _selections: Selections = field(default_factory=Selections)
-    _waiting: list[tuple[int, int, _Job]] = field(default_factory=list)
-    """Heap: highest priority first, then the order of arrival."""
-    _under_way: dict[int, _Job] = field(default_factory=dict)
-    _busy: set[str] = field(default_factory=set)
-    """Points with an order under way: a second one would spoil the reading back of the first."""
-    _arrivals: int = 0
-    _orders: int = 0
+    _jobs: Jobs = field(default_factory=Jobs)
 
     def start(self) -> None:
         """Answer for those that an earlier gate left unfinished: unknown if they may have been sent, else failed."""
-        self.audit.append("started")
+        self.audit.append("started", rules=str(self.decider.rules.file), count=len(self.decider.rules.rules))
         for request_id, entry in self.ledger.unfinished():
             status, message = (Status.UNKNOWN, MAYBE) if entry.sent else (Status.FAILED, INTERRUPTED)
             self.audit.append("outcome", request_id=request_id, point=entry.point, status=status, message=message)
             self.ledger.close(request_id, status, message)
         self.audit.sync()
 
+    def use(self, rules: CommandRules) -> None:
+        """Decide by these rules from now on, also about what was accepted and has not been sent."""
+        self.decider.rules = rules
+        self.audit.append("rules", rules=str(rules.file), count=len(rules.rules))
+
     # ------------------------------------------------------------ asking
 
-    def receive(self, packet: bytes, asker: Asker) -> None:
-        """One packet of a client: every one gets an answer."""
+    def receive(self, packet: bytes, asker: Asker, waited: float = 0.0) -> None:
+        """One packet of a client: every one gets an answer.
+
+        `waited`: seconds for which it may have lain unread, where this process was held up.
+        """
         try:
             command = decode_command(packet)
         except MessageError as error:
@@ -113,16 +106,16 @@ class Gate:
         if fault:
             self._refuse(command.request_id, asker, fault, command)
             return
-        self._decide(command, asker)
+        self._decide(command, asker, waited)
 
-    def _decide(self, command: Command, asker: Asker) -> None:
-        peer = asker.peer
-        now = Moment(wall=time.time(), monotonic=time.monotonic())
-        counts = not command.dry_run and command.mode is not Mode.SELECT
-        decision = self.decider.decide(command, peer, self.view, now, count=counts)
+    def _decide(self, command: Command, asker: Asker, waited: float) -> None:
+        peer, now = asker.peer, _now()
+        decision = self.decider.decide(command, peer, self.view, now, ahead=self._jobs.ahead_of(command.point))
         rule, fault = decision.rule, decision.message
         if rule is not None and decision.allowed:
             fault = self._selections.refusal(command, peer, rule, now.monotonic)
+            if command.expires is None and waited > rule.expires:
+                fault = f"lay unread for {waited:.0f} s, and may wait {rule.expires:g} s by this rule; ask again"
             fault = fault and f"{command.point}: {fault}"
         if command.dry_run:
             self._answer_dry_run(command, asker, rule, fault)
@@ -135,22 +128,21 @@ class Gate:
                                                        status=Status.ACCEPTED, message="selected"))
             asker.reply(_answer(command, Status.ACCEPTED, rule=rule, message="selected"))
         else:
-            self._accept(command, asker, rule, now)
+            self._accept(command, asker, rule, now, waited)
 
-    def _accept(self, command: Command, asker: Asker, rule: CommandRule, now: Moment) -> None:
+    def _accept(self, command: Command, asker: Asker, rule: CommandRule, now: Moment, waited: float) -> None:
         if command.mode is Mode.OPERATE:
             self._selections.release(command.point)
-        valid = rule.expires if command.expires is None else command.expires - now.wall
-        job = _Job(command, asker, rule, until=now.monotonic + valid)
-        self._arrivals += 1
-        heapq.heappush(self._waiting, (-command.priority, self._arrivals, job))
+        self.decider.count(rule, command, asker.peer, now)
+        valid = rule.expires - waited if command.expires is None else command.expires - now.wall
+        self._jobs.add(Job(command, asker, rule, until=now.monotonic + valid))
         self._note("accepted", command, asker.peer, rule)
         self.ledger.open(command.request_id, Entry(uid=asker.peer.uid, point=command.point, time=now.wall))
         asker.reply(_answer(command, Status.ACCEPTED, rule=rule))
 
     def _answer_dry_run(self, command: Command, asker: Asker, rule: CommandRule | None, fault: str) -> None:
         status = Status.REFUSED if rule is None or fault else Status.ACCEPTED
-        if not fault or self.quota.allows(asker.peer.uid, time.monotonic()):
+        if not fault or self._notes_refusal_of(asker.peer):
             self._note("dry-run", command, asker.peer, rule, status=status, message=fault or None, request_id=None)
         asker.reply(_answer(command, status, rule=rule, message=fault or "would be allowed; nothing was sent"))
 
@@ -159,7 +151,7 @@ class Gate:
         peer = asker.peer
         asker.reply(Answer(request_id=request_id, status=Status.REFUSED, message=why, rule=rule.name if rule else "",
                            time=time.time()))
-        if not self.quota.allows(peer.uid, time.monotonic()):
+        if not self._notes_refusal_of(peer):
             return  # answered; of a flood the log keeps the count, and the memory nothing
         if command is not None and request_id not in self.ledger.entries:
             self.ledger.open(request_id, Entry(uid=peer.uid, point=command.point, time=time.time(),
@@ -170,15 +162,18 @@ class Gate:
             self.audit.append("refused", request_id=request_id or None, user=peer.user, uid=peer.uid, pid=peer.pid,
                               status=Status.REFUSED, message=why)
 
+    def _notes_refusal_of(self, peer: Peer) -> bool:
+        return self.quota.allows(peer.uid, time.monotonic(), room=self.audit.backlog < MOST_UNWRITTEN)
+
     def _used_before(self, command: Command) -> str:
         entry = self.ledger.entries.get(command.request_id)
         if entry is None:
             return ""
         became = "it is under way" if entry.status is None else f"its answer was {entry.status.value}"
-        return f"request_id {command.request_id} was used before, and {became}; a new one for each command"
+        return f"request_id {command.request_id} {USED_BEFORE}, and {became}; a new one for each command"
 
     def _too_many(self, peer: Peer) -> str:
-        mine = sum(job.asker.peer.uid == peer.uid for job in self._jobs())
+        mine = sum(job.asker.peer.uid == peer.uid for job in self._jobs)
         if mine < MOST_WAITING:
             return ""
         return f"{mine} commands of user {peer.user} are waiting; at most {MOST_WAITING}"
@@ -195,47 +190,42 @@ class Gate:
     def dispatch(self, connected: frozenset[str]) -> list[Order]:
         """What may go to the connected services now; to be sent once the audit log is on the disk."""
         orders: list[Order] = []
-        later: list[tuple[int, int, _Job]] = []
-        while self._waiting:
-            entry = heapq.heappop(self._waiting)
-            job = entry[2]
-            service = self.view.owner(job.command.point)
-            if service not in connected or job.command.point in self._busy or self._load(service) >= MOST_UNDER_WAY:
-                later.append(entry)
+        for job in self._jobs.in_turn():
+            command = job.command
+            service = self.view.owner(command.point)
+            if service not in connected or command.point in self._jobs.busy or self._load(service) >= MOST_UNDER_WAY:
+                self._jobs.keep(job)
                 continue
-            now = Moment(wall=time.time(), monotonic=time.monotonic())
-            fault = self.broken or still_allowed(job.rule, job.command, self.view, now)
-            if fault:
-                self._finish(job, Status.REFUSED, f"{job.command.point}: {fault}")
+            now = _now()
+            decision = self.decider.decide_again(command, job.asker.peer, self.view, now)
+            job.rule = decision.rule or job.rule
+            if self.broken or not decision.allowed:
+                self._finish(job, Status.REFUSED, self.broken or decision.message)
             else:
                 orders.append(self._order(job, service, now))
-        for entry in later:
-            heapq.heappush(self._waiting, entry)
         return orders
 
-    def _order(self, job: _Job, service: str, now: Moment) -> Order:
+    def _order(self, job: Job, service: str, now: Moment) -> Order:
         command, rule = job.command, job.rule
         present = self.view.present(command.point)
-        self._orders += 1
-        job.service, job.until = service, now.monotonic + rule.deadline + GRACE
-        self._under_way[self._orders] = job
-        self._busy.add(command.point)
+        number = self._jobs.start(job, service, now.monotonic + rule.deadline + GRACE)
         self._note("sent", command, job.asker.peer, rule, previous=None if present is None else _plain(present.value))
         self.ledger.entries[command.request_id].sent = True
+        self.decider.written.sent(command.point, command.value, now.wall)
         verify = command.verify if rule.verify == "optional" else rule.verify == "required"
-        return Order(number=self._orders, service=service, request=WriteRequest(
+        return Order(number=number, service=service, request=WriteRequest(
             point=command.point, value=command.value, verify=verify, tolerance=rule.tolerance, deadline=rule.deadline))
 
     def unsent(self, orders: list[Order], why: str, status: Status = Status.FAILED) -> None:
         """Orders of `dispatch` that were not sent after all."""
         for order in orders:
-            job = self._under_way.pop(order.number, None)
+            job = self._jobs.take(order.number)
             if job is not None:
                 self._finish(job, status, f"{job.command.point}: {why}")
 
     def report(self, number: int, result: WriteResult) -> None:
         """What a service says about an order."""
-        job = self._under_way.pop(number, None)
+        job = self._jobs.take(number)
         if job is None:
             self.audit.append("late-report", order=number, status=_STATUS[result.outcome], message=result.message,
                               read=_plain(result.read))
@@ -244,23 +234,20 @@ class Gate:
 
     def lost(self, service: str) -> None:
         """The connection to a service has ended: what it had is unknown."""
-        for number, job in [(n, j) for n, j in self._under_way.items() if j.service == service]:
-            del self._under_way[number]
-            self._finish(job, Status.UNKNOWN, f"{job.command.point}: service {service} ended while it was under way: "
-                         "whether the device acted is unknown; it is not sent again")
+        for number in self._jobs.of_service(service):
+            job = self._jobs.take(number)
+            if job is not None:
+                self._finish(job, Status.UNKNOWN, f"{job.command.point}: service {service} ended while it was under "
+                             "way: whether the device acted is unknown; it is not sent again")
 
     def expire(self) -> None:
         """Answer for what waited too long, and for services that do not answer."""
         now = time.monotonic()
-        for number, job in [(n, j) for n, j in self._under_way.items() if j.until <= now]:
-            del self._under_way[number]
+        silent, waiting = self._jobs.late(now)
+        for job in silent:
             self._finish(job, Status.TIMED_OUT, f"{job.command.point}: service {job.service} did not answer in time: "
                          "whether the device acted is unknown; it is not sent again")
-        late = [entry for entry in self._waiting if entry[2].until <= now]
-        if late:
-            self._waiting = [entry for entry in self._waiting if entry[2].until > now]
-            heapq.heapify(self._waiting)
-        for _, _, job in late:
+        for job in waiting:
             self._finish(job, Status.FAILED, f"{job.command.point}: it expired before it could be sent; is its service "
                          "running? `cpc segments`")
         for uid, count in self.quota.left_out(now):
@@ -268,19 +255,20 @@ class Gate:
 
     def next_due(self) -> float | None:
         """When `expire` has something to do, monotonic."""
-        return min((job.until for job in self._jobs()), default=None)
+        return min((job.until for job in self._jobs), default=None)
 
     def tidy(self) -> None:
         """Forget what is old; call it now and then."""
         self.ledger.forget(time.time())
-        self.decider.forget(Moment(wall=time.time(), monotonic=time.monotonic()))
+        self.decider.forget(_now())
 
-    def _finish(self, job: _Job, status: Status, message: str, result: WriteResult | None = None) -> None:
+    def _finish(self, job: Job, status: Status, message: str, result: WriteResult | None = None) -> None:
         command = job.command
-        if job.service:  # one that only waited may wait for another's order to the same point
-            self._busy.discard(command.point)
+        self._jobs.done(job)
         self.ledger.close(command.request_id, status, message)
         read = None if result is None else result.read
+        if job.service:
+            self.decider.written.ended(command.point, command.value, status, read, time.time())
         previous = None if result is None else result.previous
         self._note("outcome", command, job.asker.peer, job.rule, status=status, message=message or None,
                    read=_plain(read), previous=_plain(previous))
@@ -295,10 +283,11 @@ class Gate:
         self.audit.append(event, **(fields | more))
 
     def _load(self, service: str | None) -> int:
-        return sum(job.service == service for job in self._under_way.values())
+        return sum(job.service == service for job in self._jobs.under_way.values())
 
-    def _jobs(self) -> list[_Job]:
-        return [entry[2] for entry in self._waiting] + list(self._under_way.values())
+
+def _now() -> Moment:
+    return Moment(wall=time.time(), monotonic=time.monotonic())
 
 
 def _answer(command: Command, status: Status, *, rule: CommandRule | None = None, message: str = "",

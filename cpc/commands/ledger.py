@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from command_channel import Status
-from command_channel.messages import parse_time
+
+from cpc.commands.audit import time_of
 
 REMEMBERED = 7 * 86400.0
 """Seconds for which a request id can't be used again; commands expire within a day."""
+
+_STATUSES = frozenset(status.value for status in Status)
 
 
 @dataclass(slots=True)
@@ -34,22 +37,16 @@ class Ledger:
 
     entries: dict[str, Entry] = field(default_factory=dict)
 
-    @classmethod
-    def from_records(cls, records: Iterable[dict[str, Any]]) -> Ledger:
-        """What the audit log tells."""
-        made = cls()
-        for record in records:
-            made._take(record)
-        return made
-
-    def _take(self, record: dict[str, Any]) -> None:
+    def take(self, record: Mapping[str, Any]) -> None:
+        """What one record tells, in the order of the log."""
         request_id, event = record.get("request_id"), record["event"]
-        if not request_id:
+        if not isinstance(request_id, str) or not request_id:
             return
         new = request_id not in self.entries
         if new and event in ("accepted", "selected", "refused"):
-            self.open(request_id, Entry(uid=int(record.get("uid", -1)), point=str(record.get("point", "")),
-                                        time=parse_time(record["time"]) or 0.0))
+            uid = record.get("uid")
+            self.open(request_id, Entry(uid=uid if isinstance(uid, int) else -1, point=str(record.get("point", "")),
+                                        time=time_of(record) or 0.0))
         entry = self.entries.get(request_id)
         if entry is None:
             return
@@ -57,7 +54,8 @@ class Ledger:
             entry.sent = True
         elif entry.status is None and (event == "outcome" or (new and event in ("refused", "selected"))):
             # the refusal of a second command with this id says nothing of the first
-            entry.status = Status(record.get("status", Status.REFUSED))
+            status = record.get("status", Status.REFUSED)
+            entry.status = Status(status) if status in _STATUSES else Status.UNKNOWN
             entry.message = str(record.get("message", ""))
 
     def open(self, request_id: str, entry: Entry) -> None:

@@ -8,7 +8,6 @@ import grp
 import logging
 import signal
 import sys
-import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -17,9 +16,8 @@ from endpoint_config import CommandSettings, ConfigError, Partition, load_partit
 
 from cpc import logs, processes
 from cpc.commands import audit, sockets
-from cpc.commands.decision import Decider
 from cpc.commands.gate import Gate
-from cpc.commands.ledger import REMEMBERED, Ledger
+from cpc.commands.memory import remembered
 from cpc.commands.server import Server
 from cpc.commands.view import SegmentView
 from cpc.names import DEFAULT_CONFIG, segment_name
@@ -56,14 +54,32 @@ def build(partition: Partition, namespace: str) -> Server:
     kinds = [service.kind for service in partition.services]
     folder = audit_folder(partition, namespace)
     log = audit.AuditLog(folder)
-    gate = Gate(
-        decider=Decider(rules), audit=log, view=SegmentView({kind: segment_name(kind, namespace) for kind in kinds}),
-        ledger=Ledger.from_records(audit.read(folder, since=time.time() - REMEMBERED)))
+    ledger, decider = remembered(folder, rules)
+    gate = Gate(decider=decider, audit=log, ledger=ledger,
+                view=SegmentView({kind: segment_name(kind, namespace) for kind in kinds}))
     gate.start()
     listener = sockets.listen(gate_socket(namespace, settings.directory), mode=0o660, folder_mode=0o755, group=group)
     logs.event(_log, logging.INFO, "running", socket=gate_socket(namespace, settings.directory), audit=folder,
                rules=len(rules.rules))
-    return Server(gate, listener, {kind: outlet_socket(kind, namespace, settings.directory) for kind in kinds})
+    return Server(gate, listener, {kind: outlet_socket(kind, namespace, settings.directory) for kind in kinds},
+                  lambda: reload(gate, settings.rules))
+
+
+def reload(gate: Gate, path: Path) -> None:
+    """Have the gate decide by what the file of rules says now; one with a fault changes nothing, and is told."""
+    try:
+        rules = load_rules(path)
+    except ConfigError as error:
+        for fault in error.faults:
+            logs.event(_log, logging.ERROR, "the rules are not taken, the old ones stay in force", fault=fault)
+        return
+    gate.use(rules)
+    for rule in rules.rules:
+        for condition in rule.conditions:
+            if gate.view.point(condition.point) is None:
+                logs.event(_log, logging.WARNING, "a condition that can't hold now", rule=rule.name,
+                           place=f"{path}:{condition.line}", point=condition.point)
+    logs.event(_log, logging.INFO, "decides by new rules", file=path, rules=len(rules.rules))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -90,6 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 @contextlib.contextmanager
 def _stopped_by_signals(server: Server) -> Iterator[None]:
     old = {n: signal.signal(n, lambda *_: server.stop()) for n in (signal.SIGTERM, signal.SIGINT)}
+    old[signal.SIGHUP] = signal.signal(signal.SIGHUP, lambda *_: server.ask_reload())
     try:
         yield
     finally:

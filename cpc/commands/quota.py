@@ -14,6 +14,7 @@ MOST = 1000
 class _Count:
     began: float
     seen: int = 0
+    written: int = 0
 
 
 @dataclass(slots=True)
@@ -22,13 +23,16 @@ class Quota:
 
     _counts: dict[int, _Count] = field(default_factory=dict)
 
-    def allows(self, uid: int, now: float) -> bool:
-        """Count one refusal; whether it is to be written."""
+    def allows(self, uid: int, now: float, *, room: bool = True) -> bool:
+        """Count one refusal; whether it is to be written, for which there must be `room`."""
         count = self._counts.setdefault(uid, _Count(now))
         count.seen += 1
-        return count.seen <= MOST
+        written = room and count.written < MOST
+        count.written += written
+        return written
 
     def left_out(self, now: float) -> list[tuple[int, int]]:
         """Users and how many of their refusals were not written, for periods that have ended; each is told once."""
-        ended = [uid for uid, count in self._counts.items() if now - count.began >= PERIOD]
-        return [(uid, more) for uid in ended if (more := self._counts.pop(uid).seen - MOST) > 0]
+        over = [uid for uid, count in self._counts.items() if now - count.began >= PERIOD]
+        ended = [(uid, self._counts.pop(uid)) for uid in over]
+        return [(uid, count.seen - count.written) for uid, count in ended if count.seen > count.written]

@@ -9,8 +9,8 @@ import selectors
 import socket
 import time
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -18,7 +18,8 @@ from command_channel import MOST_BYTES, Answer, MessageError, encode_answer
 
 from cpc.commands import orders, sockets
 from cpc.commands.audit import AuditError
-from cpc.commands.gate import Asker, Gate, Order
+from cpc.commands.gate import Gate, Order
+from cpc.commands.jobs import Asker
 from cpc.commands.stops import reach
 from cpc.logs import event
 
@@ -29,6 +30,8 @@ MOST_CLIENTS = 128
 """Connections at a time; further ones are closed at once."""
 MOST_OF_USER = 32
 """Connections of one user, so that none can keep the others out."""
+HELD_UP = 1.0
+"""Seconds of not looking at a socket from which on its packets count as having waited there."""
 PACKETS_A_TURN = 16
 """Packets taken from one client before the others have their turn."""
 MOST_UNREAD = 1000
@@ -42,15 +45,23 @@ _log = logging.getLogger("commands")
 class _Client:
     connection: socket.socket
     asker: Asker
-    unread: deque[bytes] = field(default_factory=deque)
+    unread: deque[bytes]
+    """Answers that it has not taken."""
+    empty_at: float
+    """When nothing lay in its socket for sure, monotonic."""
 
 
 class Server:
     """Serves a gate until told to stop; used by one thread."""
 
-    def __init__(self, gate: Gate, listener: socket.socket, outlets: Mapping[str, Path]) -> None:
-        """`listener` is the public socket, `outlets` the private one of each service."""
+    def __init__(self, gate: Gate, listener: socket.socket, outlets: Mapping[str, Path],
+                 reload: Callable[[], None] = lambda: None) -> None:
+        """`listener` is the public socket, `outlets` the private one of each service.
+
+        `reload` is called by the loop after `ask_reload`, to give the gate its rules anew; it must not raise.
+        """
         self._gate = gate
+        self._reload, self._reload_asked = reload, False
         self._listener = listener
         self._paths = dict(outlets)
         self._services: dict[str, socket.socket] = {}
@@ -60,12 +71,19 @@ class Server:
         self._selector.register(self._bell, selectors.EVENT_READ, self._rung)
         self._selector.register(listener, selectors.EVENT_READ, self._accept)
         self._connect_after = 0.0
+        self._nobody_at = time.monotonic()
+        """When nobody waited to be let in for sure."""
         self._tidy_after = time.monotonic() + TIDY_SECONDS
         self._stopping = False
 
     def stop(self) -> None:
         """End `run` soon; from any thread or signal handler."""
         self._stopping = True
+        os.eventfd_write(self._bell, 1)
+
+    def ask_reload(self) -> None:
+        """Have the rules read again soon; from any thread or signal handler."""
+        self._reload_asked = True
         os.eventfd_write(self._bell, 1)
 
     def run(self) -> None:
@@ -88,6 +106,10 @@ class Server:
         sleep = LONGEST_SLEEP if due is None else max(0.0, min(LONGEST_SLEEP, due - time.monotonic()))
         ready = self._selector.select(min(sleep, CONNECT_AGAIN) if self._missing() else sleep)
         self._gate.view.refresh()
+        self._note_empty({key.fd for key, _ in ready})
+        if self._reload_asked:  # before anything that came is decided
+            self._reload_asked = False
+            self._reload()
         for key, _ in ready:
             key.data()
         self._connect()
@@ -96,6 +118,15 @@ class Server:
         if time.monotonic() > self._tidy_after:
             self._tidy_after = time.monotonic() + TIDY_SECONDS
             self._gate.tidy()
+
+    def _note_empty(self, ready: set[int]) -> None:
+        """What is not ready holds nothing now: what comes later in it is not older than that."""
+        now = time.monotonic()
+        if self._listener.fileno() not in ready:
+            self._nobody_at = now
+        for client in self._clients:
+            if client.connection.fileno() not in ready:
+                client.empty_at = now
 
     def _settle(self, ready: list[Order]) -> None:
         """The log first, then the orders, then the answers."""
@@ -198,7 +229,7 @@ class Server:
         def reply(answer: Answer) -> None:
             unread.append(encode_answer(answer))
 
-        client = _Client(connection, Asker(peer, reply), unread)
+        client = _Client(connection, Asker(peer, reply), unread, self._nobody_at)
         self._clients.add(client)
         self._selector.register(connection, selectors.EVENT_READ, lambda: self._listen_to(client))
 
@@ -209,6 +240,7 @@ class Server:
             try:
                 packet = client.connection.recv(MOST_BYTES + 1)
             except BlockingIOError:
+                client.empty_at = time.monotonic()
                 return
             except OSError:
                 packet = b""
@@ -216,7 +248,8 @@ class Server:
                 self._drop(client)
                 return
             reach("gate.received")
-            self._gate.receive(packet, client.asker)
+            waited = time.monotonic() - client.empty_at
+            self._gate.receive(packet, client.asker, waited if waited > HELD_UP else 0.0)
             reach("gate.decided")
 
     def _flush(self, client: _Client) -> None:

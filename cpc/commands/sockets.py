@@ -52,12 +52,15 @@ def listen(path: Path, *, mode: int, folder_mode: int, group: int = -1) -> socke
 
 
 def connect(path: Path) -> socket.socket | None:
-    """A connection to a socket of this user or root, not blocking; None where nobody listens, or somebody else."""
+    """A connection to a socket of this user or root, not blocking; None where nobody listens, or somebody else.
+
+    A full queue of connections (EAGAIN of unix(7)), as a stopped process has, is not waited for either.
+    """
     made = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    made.setblocking(False)
     try:
         made.connect(str(path))
         if credentials(made)[1] in (0, os.getuid()):
-            made.setblocking(False)
             return made
     except OSError:
         pass
@@ -94,8 +97,11 @@ def _refuse_open_folder(folder: Path) -> None:
 def _remove_dead(path: Path) -> None:
     """Remove a socket at which nobody listens; one that somebody has is an error."""
     probe = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    probe.setblocking(False)
     try:
         probe.connect(str(path))
+    except BlockingIOError:  # its queue is full: a process that is stopped has it all the same
+        pass
     except FileNotFoundError:
         return
     except ConnectionRefusedError:

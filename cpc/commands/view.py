@@ -43,7 +43,8 @@ class SegmentView:
         for _, snapshot in self._all():
             if name in snapshot:
                 sample = snapshot[name]
-                return Present(value=sample.value, quality=sample.quality, age=sample.age)
+                return Present(value=sample.value, quality=sample.quality, age=sample.age,
+                               received=sample.received_time / 1e9)
         return None
 
     def services(self) -> Sequence[str]:

@@ -112,7 +112,7 @@ class MqttCommander(Base):
         except MessageError as error:
             self._reject(message.topic, request_id, str(error))
             return
-        if message.dup and self._gate.awaits(request_id):
+        if message.dup and command.mode is not Mode.QUERY and self._gate.awaits(request_id):
             return  # the broker gives it again while it is under way: its answer is still to come
         # one that the broker gives again may have been passed on before: its fate is asked for first
         why = self._gate.ask(command, lambda answer: self._publish(message.topic, answer), again=message.dup)

@@ -7,11 +7,12 @@ The command gate (`cpc.commands`) is the other end. A consumer needs this packag
         print(answer.status, answer.message)
 """
 
-from command_channel.client import CommandClient, GateUnavailable
+from command_channel.client import CommandClient, GateBusy, GateUnavailable
 from command_channel.messages import (
     MOST_BYTES,
     NEVER_HEARD,
     UNDER_WAY,
+    USED_BEFORE,
     Answer,
     Command,
     MessageError,
@@ -26,8 +27,8 @@ from command_channel.messages import (
 from command_channel.places import gate_socket, outlet_socket, socket_folder
 
 __all__ = [
-    "MOST_BYTES", "NEVER_HEARD", "UNDER_WAY", "Answer", "Command",
-    "CommandClient", "GateUnavailable", "MessageError", "Mode", "Status", "Value",
+    "MOST_BYTES", "NEVER_HEARD", "UNDER_WAY", "USED_BEFORE", "Answer", "Command",
+    "CommandClient", "GateBusy", "GateUnavailable", "MessageError", "Mode", "Status", "Value",
     "decode_answer", "decode_command", "encode_answer", "encode_command", "gate_socket", "outlet_socket",
     "socket_folder",
 ]

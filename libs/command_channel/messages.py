@@ -24,6 +24,8 @@ MOST_NAME = 1024
 HIGHEST_PRIORITY = 9
 NEVER_HEARD = "no such request of this user is known"
 """Message of the answer to a query for a request that the gate does not know: it was not carried out."""
+USED_BEFORE = "was used before"
+"""Stands in the message of a refusal because of the request id alone: the first command with it has its own fate."""
 UNDER_WAY = "under way"
 """Message of the answer to a query for one that has no final answer yet."""
 

@@ -20,7 +20,8 @@ from process_image import Point
 from cpc.commands import stops
 from cpc.commands.audit import AuditLog, verify
 from cpc.commands.decision import Decider, Peer
-from cpc.commands.gate import Asker, Gate
+from cpc.commands.gate import Gate
+from cpc.commands.jobs import Asker
 from cpc.commands.ledger import Ledger
 from cpc.commands.view import SegmentView
 

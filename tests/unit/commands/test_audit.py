@@ -94,6 +94,85 @@ def test_half_a_record_of_a_crash_is_accounted_for(tmp_path: Path, keep: int) ->
     assert events == ["refused"] * 3 + ["recovered"] + ["refused"] * 2
 
 
+@pytest.mark.parametrize("torn", [
+    b"\0" * 200_000, b'{"seq":4,"value":"' + b"x" * 100_000, b"x" * 70_000 + b"\n",
+    b"half\n" + b"\0" * 70_000 + b"\nmore",
+])
+def test_whatever_a_crash_left_behind_the_last_record_is_accounted_for(tmp_path: Path, torn: bytes) -> None:
+    write(tmp_path, 3)
+    with (tmp_path / audit.CURRENT).open("ab") as stream:
+        stream.write(torn)
+    write(tmp_path, 2)
+    assert audit.verify(tmp_path).faults == ()
+    assert [r["event"] for r in audit.read(tmp_path)] == ["refused"] * 3 + ["recovered"] + ["refused"] * 2
+    path = tmp_path / audit.CURRENT
+    path.write_bytes(path.read_bytes().replace(torn, torn[:-9] + b"forged" + torn[-3:]))
+    assert "no crash accounts for it" in audit.verify(tmp_path).faults[0]
+
+
+def test_records_of_any_length_are_found_again_after_a_restart(tmp_path: Path) -> None:
+    for count in range(3):
+        log = audit.AuditLog(tmp_path, rotate_bytes=200_000)
+        log.append("accepted", value="\u20ac" * 50_000, request_id=f"r{count}")
+        log.sync()
+        log.close()
+    verdict = audit.verify(tmp_path)
+    assert (verdict.records, verdict.files, verdict.faults) == (3, 4, ())
+    assert audit.files(tmp_path)[0].name == f"audit-{1:015d}.log"
+
+
+def test_half_a_record_at_the_end_says_what_it_is(tmp_path: Path) -> None:
+    write(tmp_path, 2)
+    with (tmp_path / audit.CURRENT).open("ab") as stream:
+        stream.write(b'{"seq":3,')
+    (fault,) = audit.verify(tmp_path).faults
+    assert "audit.log:3: half a record at the end" in fault and "next start" in fault
+
+
+def rotated(folder: Path) -> list[Path]:
+    """Files of ten records, ten seconds apart, written when they say."""
+    clock = iter(range(1_700_000_000, 1_700_001_000, 10))
+    log = AuditLog(folder, wall=lambda: float(next(clock)), rotate_bytes=2500)
+    for i in range(40):
+        log.append("refused", request_id=f"r{i}", message="no rule")
+        log.sync()
+    log.close()
+    found = audit.files(folder)
+    for path in found:
+        last = json.loads(path.read_text().splitlines()[-1]) if path.stat().st_size else {"seq": 40}
+        os.utime(path, (0, 1_700_000_000 + 10 * last["seq"]))
+    return found
+
+
+def test_the_chain_can_be_followed_from_a_time_on_with_older_files_put_elsewhere(tmp_path: Path) -> None:
+    found = rotated(tmp_path)
+    assert len(found) >= 4 and audit.verify(tmp_path).faults == ()
+    since = 1_700_000_000.0 + 10 * 25
+    whole = audit.verify(tmp_path, since)
+    assert whole.faults == () and 15 <= whole.records < 40
+    found[0].unlink()
+    assert "does not follow 0" in audit.verify(tmp_path).faults[0]
+    assert audit.verify(tmp_path, since) == whole
+    lines = found[-2].read_text().splitlines(keepends=True)
+    found[-2].write_text("".join(lines[1:]))
+    assert "the chain is broken" in audit.verify(tmp_path, since).faults[0]
+
+
+def test_a_file_that_was_touched_or_a_clock_that_went_back_hides_no_records(tmp_path: Path) -> None:
+    found = rotated(tmp_path)
+    since = 1_700_000_000.0 + 10 * 25
+    expected = [r["seq"] for r in audit.read(tmp_path, since)]
+    assert expected == list(range(26, 41))
+    for path in found:
+        os.utime(path, (0, 0))
+    assert [r["seq"] for r in audit.read(tmp_path, since)] == expected
+    clock = iter([50.0])
+    log = AuditLog(tmp_path, wall=lambda: next(clock), rotate_bytes=1)  # 1970: a machine without a battery
+    log.append("refused", request_id="late")
+    log.close()
+    assert [r["seq"] for r in audit.read(tmp_path, since)] == expected
+
+
 def test_rubbish_that_no_crash_accounts_for_shows(tmp_path: Path) -> None:
     write(tmp_path, 3)
     path = tmp_path / audit.CURRENT

@@ -5,118 +5,39 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import process_image
 import pytest
 from acquisition import WriteOutcome, WriteRequest, WriteResult
 from command_channel import Answer, Command, Mode, Status, encode_command
 from endpoint_config import CommandRule, CommandRules, Condition, Issuer, Rate
-from process_image import Point
+from gate_bench import ALICE, BOB, RULE, GateBench, gate_bench
 
 from cpc.commands import audit
 from cpc.commands.audit import AuditError, AuditLog
-from cpc.commands.decision import Decider, Peer
-from cpc.commands.gate import MOST_UNDER_WAY, MOST_WAITING, Asker, Gate, Order
+from cpc.commands.decision import Decider
+from cpc.commands.gate import MOST_UNDER_WAY, MOST_WAITING, Gate
+from cpc.commands.jobs import Asker
 from cpc.commands.ledger import Ledger
 from cpc.commands.orders import decode_order, encode_order
 from cpc.commands.quota import MOST
 from cpc.commands.view import SegmentView
 
-ALICE = Peer(user="alice", uid=1001, pid=1)
-BOB = Peer(user="bob", uid=1002, pid=2)
 MODBUS = frozenset(["modbus"])
-POINTS = [
-    Point(name="Setpoint", device="PLC", type="float64", writable=True, range=(0.0, 100.0)),
-    Point(name="Level", device="PLC", type="float64"),
-    Point(name="Mode", device="PLC", type="uint16", writable=True),
-    Point(name="Pump", device="PLC", type="bool", writable=True),
-    Point(name="Text", device="PLC", type="string", writable=True),
-]
-RULE = CommandRule(name="alice", issuers=(Issuer(user="alice"),), points=("PLC/*",), minimum=None)
-
-
-@dataclass
-class Plant:
-    """A gate over one segment."""
-
-    folder: Path
-    shm: str
-    writer: process_image.Writer
-    rules: tuple[CommandRule, ...] = (RULE,)
-    answers: list[Answer] = field(default_factory=list)
-    numbers: int = 0
-
-    def __post_init__(self) -> None:
-        self.open()
-
-    def open(self) -> None:
-        self.log = AuditLog(self.folder)
-        self.gate = Gate(decider=Decider(CommandRules(rules=self.rules)), view=SegmentView({"modbus": self.shm}),
-                         audit=self.log, ledger=Ledger.from_records(audit.read(self.folder)))
-        self.gate.start()
-
-    def crash(self) -> None:
-        """The process ends without another word; what was not synced is gone."""
-        self.log._waiting.clear()
-        self.log.close()
-        self.gate.view.close()
-
-    def close(self) -> None:
-        self.gate.view.close()
-        self.log.close()
-
-    def set(self, name: str, value: float, quality: int = 0) -> None:
-        row = self.writer.index[f"PLC/{name}"]
-        self.writer.records["value"][row] = self.writer.records["raw"][row] = value
-        self.writer.records["quality"][row] = quality
-        self.writer.publish(next_due=time.monotonic_ns() + 60_000_000_000)
-        self.gate.view.refresh()
-
-    def ask(self, point: str = "PLC/Setpoint", value: Any = 50.0, peer: Peer = ALICE, **more: Any) -> Answer:
-        """The first answer."""
-        self.numbers += 1
-        command = Command(request_id=more.pop("request_id", f"r{self.numbers}"), point=point, value=value, **more)
-        return self.send(encode_command(command), peer)
-
-    def send(self, packet: bytes, peer: Peer = ALICE) -> Answer:
-        before = len(self.answers)
-        self.gate.receive(packet, Asker(peer, self.answers.append))
-        self.log.sync()
-        return self.answers[before]
-
-    def dispatch(self) -> list[Order]:
-        orders = self.gate.dispatch(MODBUS)
-        self.log.sync()
-        return orders
-
-    def events(self) -> list[str]:
-        self.log.sync()
-        return [record["event"] for record in audit.read(self.folder)][1:]
 
 
 @pytest.fixture
-def plant(tmp_path: Path, shm_name: str) -> Iterator[Plant]:
-    with process_image.create(shm_name, POINTS) as writer:
-        made = Plant(tmp_path / "audit", shm_name, writer)
-        for name, value in (("Setpoint", 45.0), ("Level", 1.0), ("Mode", 2), ("Pump", 0)):
-            made.set(name, value)
+def plant(tmp_path: Path, shm_name: str) -> Iterator[GateBench]:
+    with gate_bench(tmp_path / "audit", shm_name) as made:
         yield made
-        made.close()
-        writer.close(unlink=True)
-    assert audit.verify(tmp_path / "audit").faults == ()
-
-
-def rules(plant: Plant, *some: CommandRule) -> None:
-    plant.gate.decider = Decider(CommandRules(rules=some))
 
 
 # ---------------------------------------------------------------- one command
 
 
-def test_an_allowed_command_is_accepted_logged_ordered_and_answered(plant: Plant) -> None:
+def test_an_allowed_command_is_accepted_logged_ordered_and_answered(plant: GateBench) -> None:
     assert plant.ask().status is Status.ACCEPTED
     (order,) = plant.dispatch()
     assert (order.service, order.request.point, order.request.value) == ("modbus", "PLC/Setpoint", 50.0)
@@ -130,7 +51,7 @@ def test_an_allowed_command_is_accepted_logged_ordered_and_answered(plant: Plant
 
 
 @pytest.mark.parametrize("outcome", list(WriteOutcome))
-def test_every_outcome_of_a_client_has_its_status(plant: Plant, outcome: WriteOutcome) -> None:
+def test_every_outcome_of_a_client_has_its_status(plant: GateBench, outcome: WriteOutcome) -> None:
     plant.ask()
     (order,) = plant.dispatch()
     plant.gate.report(order.number, WriteResult(outcome=outcome, message="PLC: write 10: so it was"))
@@ -138,7 +59,7 @@ def test_every_outcome_of_a_client_has_its_status(plant: Plant, outcome: WriteOu
     assert plant.answers[-1].message == "PLC: write 10: so it was"
 
 
-def test_nothing_is_sent_while_the_log_can_not_be_written(plant: Plant, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_sent_while_the_log_can_not_be_written(plant: GateBench, monkeypatch: pytest.MonkeyPatch) -> None:
     plant.ask()
     orders = plant.gate.dispatch(MODBUS)
 
@@ -198,22 +119,22 @@ def condition(**more: Any) -> CommandRule:
     (condition(point="PLC/Nowhere"), {}, "the point can't be read"),
     (condition(value="nonsense"), {}, "it is 2"),
 ])
-def test_what_is_not_allowed_is_refused_with_its_reason(plant: Plant, rule: CommandRule, asked: dict[str, Any],
+def test_what_is_not_allowed_is_refused_with_its_reason(plant: GateBench, rule: CommandRule, asked: dict[str, Any],
                                                         says: str) -> None:
     if "rate" in says:
         rule = replace(rule, rates=(Rate(count=1, seconds=60.0),))
         says = "over the rate of 1 in 60 s"
-        rules(plant, rule)
+        plant.use(rule)
         plant.ask(value=44.0)
         plant.dispatch()
     else:
-        rules(plant, rule)
-    ordered = len(plant.gate._under_way)
+        plant.use(rule)
+    ordered = len(plant.gate._jobs.under_way)
     answer = plant.ask(**asked)
     assert answer.status is Status.REFUSED
     assert says in answer.message
     plant.dispatch()
-    assert len(plant.gate._under_way) == ordered
+    assert len(plant.gate._jobs.under_way) == ordered
     assert plant.events()[-1] == "refused"
 
 
@@ -222,33 +143,33 @@ def test_what_is_not_allowed_is_refused_with_its_reason(plant: Plant, rule: Comm
     condition(value="0x2"), condition(value="2.0"), replace(RULE, step=5.0), replace(RULE, allowed=("50",)),
     replace(RULE, minimum=50.0, maximum=50.0), replace(RULE, type="number"),
 ])
-def test_what_is_allowed_is_accepted(plant: Plant, rule: CommandRule) -> None:
-    rules(plant, rule)
+def test_what_is_allowed_is_accepted(plant: GateBench, rule: CommandRule) -> None:
+    plant.use(rule)
     assert plant.ask().status is Status.ACCEPTED
 
 
 @pytest.mark.parametrize("quality", [0x80000000, 0x40000000])
-def test_a_condition_needs_a_good_value(plant: Plant, quality: int) -> None:
-    rules(plant, condition())
+def test_a_condition_needs_a_good_value(plant: GateBench, quality: int) -> None:
+    plant.use(condition())
     plant.set("Mode", 2, quality)
     assert "its quality is" in plant.ask().message
-    rules(plant, replace(RULE, conditions=(Condition(point="PLC/Mode", value="2", uncertain=True),)))
+    plant.use(replace(RULE, conditions=(Condition(point="PLC/Mode", value="2", uncertain=True),)))
     assert plant.ask().status is (Status.REFUSED if quality & 0x80000000 else Status.ACCEPTED)
 
 
-def test_a_condition_needs_a_fresh_value(plant: Plant) -> None:
-    rules(plant, condition(max_age=1e-9))
+def test_a_condition_needs_a_fresh_value(plant: GateBench) -> None:
+    plant.use(condition(max_age=1e-9))
     assert "s old" in plant.ask().message
 
 
-def test_the_first_rule_that_matches_decides(plant: Plant) -> None:
+def test_the_first_rule_that_matches_decides(plant: GateBench) -> None:
     deny = replace(RULE, name="never the pump", allow=False, points=("PLC/Pump",))
-    rules(plant, deny, RULE)
+    plant.use(deny, RULE)
     assert plant.ask("PLC/Pump", True).rule == "never the pump"
     assert plant.ask().status is Status.ACCEPTED
 
 
-def test_a_used_request_id_is_refused_whoever_comes_with_it(plant: Plant) -> None:
+def test_a_used_request_id_is_refused_whoever_comes_with_it(plant: GateBench) -> None:
     plant.ask(request_id="same")
     assert "was used before, and it is under way" in plant.ask(request_id="same").message
     (order,) = plant.dispatch()
@@ -257,25 +178,25 @@ def test_a_used_request_id_is_refused_whoever_comes_with_it(plant: Plant) -> Non
     assert not plant.dispatch()
 
 
-def test_a_refused_request_id_is_used_too(plant: Plant) -> None:
+def test_a_refused_request_id_is_used_too(plant: GateBench) -> None:
     plant.ask(request_id="same", value=500.0)
     assert "was used before" in plant.ask(request_id="same").message
 
 
-def test_malformed_packets_are_answered_and_logged(plant: Plant) -> None:
+def test_malformed_packets_are_answered_and_logged(plant: GateBench) -> None:
     for packet in (b"", b"nonsense", b"{}", json.dumps({"version": 1, "request_id": "x"}).encode()):
         assert plant.send(packet).status is Status.REFUSED
     assert plant.events() == ["refused"] * 4
     assert plant.answers[-1].request_id == "x"
 
 
-def test_one_user_can_not_fill_the_queue(plant: Plant) -> None:
+def test_one_user_can_not_fill_the_queue(plant: GateBench) -> None:
     statuses = [plant.ask("PLC/Mode", 1).status for _ in range(MOST_WAITING + 1)]
     assert statuses == [Status.ACCEPTED] * MOST_WAITING + [Status.REFUSED]
     assert "at most 64" in plant.answers[-1].message
 
 
-def test_a_flood_of_refusals_is_answered_and_counted_and_does_not_fill_the_disk(plant: Plant) -> None:
+def test_a_flood_of_refusals_is_answered_and_counted_and_does_not_fill_the_disk(plant: GateBench) -> None:
     for _ in range(MOST + 50):
         plant.gate.receive(b"x", Asker(BOB, plant.answers.append))
     assert len(plant.answers) == MOST + 50
@@ -287,8 +208,8 @@ def test_a_flood_of_refusals_is_answered_and_counted_and_does_not_fill_the_disk(
     assert (last["event"], last["uid"], last["count"]) == ("refused-more", BOB.uid, 50)
 
 
-def test_a_dry_run_says_what_would_be_and_changes_nothing(plant: Plant) -> None:
-    rules(plant, replace(RULE, rates=(Rate(count=1, seconds=60.0),)))
+def test_a_dry_run_says_what_would_be_and_changes_nothing(plant: GateBench) -> None:
+    plant.use(replace(RULE, rates=(Rate(count=1, seconds=60.0),)))
     for _ in range(3):
         answer = plant.ask(dry_run=True, request_id="dry")
         assert (answer.status, answer.rule) == (Status.ACCEPTED, "alice")
@@ -300,14 +221,14 @@ def test_a_dry_run_says_what_would_be_and_changes_nothing(plant: Plant) -> None:
 # ---------------------------------------------------------------- order of things
 
 
-def test_higher_priority_goes_first_and_equals_in_order(plant: Plant) -> None:
+def test_higher_priority_goes_first_and_equals_in_order(plant: GateBench) -> None:
     plant.ask("PLC/Mode", 1, priority=1)
     plant.ask("PLC/Pump", True, priority=9)
     plant.ask("PLC/Setpoint", 10.0, priority=9)
     assert [o.request.point for o in plant.dispatch()] == ["PLC/Pump", "PLC/Setpoint", "PLC/Mode"]
 
 
-def test_a_point_has_one_order_at_a_time(plant: Plant) -> None:
+def test_a_point_has_one_order_at_a_time(plant: GateBench) -> None:
     plant.ask(value=10.0)
     plant.ask(value=20.0)
     (first,) = plant.dispatch()
@@ -317,22 +238,22 @@ def test_a_point_has_one_order_at_a_time(plant: Plant) -> None:
     assert second.request.value == 20.0
 
 
-def test_a_service_has_few_orders_at_a_time(plant: Plant, shm_name: str) -> None:
+def test_a_service_has_few_orders_at_a_time(plant: GateBench, shm_name: str) -> None:
     for load in range(MOST_UNDER_WAY + 4):
         plant.ask("PLC/Mode", 1, peer=ALICE)
-        plant.gate._busy.clear()
+        plant.gate._jobs.busy.clear()
         assert len(plant.dispatch()) == (1 if load < MOST_UNDER_WAY else 0)
 
 
-def test_an_interlock_that_falls_before_sending_refuses_what_was_accepted(plant: Plant) -> None:
-    rules(plant, condition())
+def test_an_interlock_that_falls_before_sending_refuses_what_was_accepted(plant: GateBench) -> None:
+    plant.use(condition())
     assert plant.ask().status is Status.ACCEPTED
     plant.set("Mode", 1)
     assert not plant.dispatch()
     assert plant.answers[-1].status is Status.REFUSED and "it is 1" in plant.answers[-1].message
 
 
-def test_what_waits_for_a_service_too_long_fails_and_is_never_sent(plant: Plant) -> None:
+def test_what_waits_for_a_service_too_long_fails_and_is_never_sent(plant: GateBench) -> None:
     plant.ask(expires=time.time() + 0.02)
     assert not plant.gate.dispatch(frozenset())
     due = plant.gate.next_due()
@@ -343,11 +264,11 @@ def test_what_waits_for_a_service_too_long_fails_and_is_never_sent(plant: Plant)
     assert not plant.dispatch()
 
 
-def test_a_service_that_does_not_answer_is_timed_out_and_a_late_report_is_logged(plant: Plant) -> None:
-    rules(plant, replace(RULE, deadline=0.0))
+def test_a_service_that_does_not_answer_is_timed_out_and_a_late_report_is_logged(plant: GateBench) -> None:
+    plant.use(replace(RULE, deadline=0.0))
     plant.ask()
     (order,) = plant.dispatch()
-    plant.gate._under_way[order.number].until = time.monotonic()
+    plant.gate._jobs.under_way[order.number].until = time.monotonic()
     plant.gate.expire()
     assert plant.answers[-1].status is Status.TIMED_OUT
     answers = len(plant.answers)
@@ -356,7 +277,7 @@ def test_a_service_that_does_not_answer_is_timed_out_and_a_late_report_is_logged
     assert plant.events()[-1] == "late-report"
 
 
-def test_a_lost_service_leaves_its_orders_unknown(plant: Plant) -> None:
+def test_a_lost_service_leaves_its_orders_unknown(plant: GateBench) -> None:
     plant.ask()
     plant.dispatch()
     plant.gate.lost("modbus")
@@ -366,8 +287,8 @@ def test_a_lost_service_leaves_its_orders_unknown(plant: Plant) -> None:
 # ---------------------------------------------------------------- select before operate
 
 
-def test_what_was_selected_is_operated_once(plant: Plant) -> None:
-    rules(plant, replace(RULE, select_required=True))
+def test_what_was_selected_is_operated_once(plant: GateBench) -> None:
+    plant.use(replace(RULE, select_required=True))
     assert plant.ask(mode=Mode.SELECT).message == "selected"
     assert not plant.dispatch()
     assert plant.ask(mode=Mode.OPERATE).status is Status.ACCEPTED
@@ -380,28 +301,28 @@ def test_what_was_selected_is_operated_once(plant: Plant) -> None:
     ({"peer": BOB}, "selected by another issuer"),
     ({"issuer": "other"}, "selected by another issuer"),
 ])
-def test_operating_something_else_than_what_was_selected_is_refused(plant: Plant, more: dict[str, Any],
+def test_operating_something_else_than_what_was_selected_is_refused(plant: GateBench, more: dict[str, Any],
                                                                    says: str) -> None:
-    rules(plant, replace(RULE, issuers=(Issuer(user="*"),)))
+    plant.use(replace(RULE, issuers=(Issuer(user="*"),)))
     plant.ask(mode=Mode.SELECT)
     assert says in plant.ask(**({"mode": Mode.OPERATE} | more)).message
 
 
-def test_a_selection_runs_out(plant: Plant) -> None:
-    rules(plant, replace(RULE, expires=1e-9))
+def test_a_selection_runs_out(plant: GateBench) -> None:
+    plant.use(replace(RULE, expires=1e-9))
     plant.ask(mode=Mode.SELECT)
     assert "has run out" in plant.ask(mode=Mode.OPERATE).message
 
 
-def test_a_selected_point_is_closed_to_others_who_write_directly(plant: Plant) -> None:
-    rules(plant, replace(RULE, issuers=(Issuer(user="*"),)))
+def test_a_selected_point_is_closed_to_others_who_write_directly(plant: GateBench) -> None:
+    plant.use(replace(RULE, issuers=(Issuer(user="*"),)))
     plant.ask(mode=Mode.SELECT)
     assert "selected by another issuer" in plant.ask(peer=BOB).message
     assert plant.ask().status is Status.ACCEPTED
 
 
-def test_a_select_uses_up_no_rate_and_its_operate_does(plant: Plant) -> None:
-    rules(plant, replace(RULE, rates=(Rate(count=1, seconds=60.0),)))
+def test_a_select_uses_up_no_rate_and_its_operate_does(plant: GateBench) -> None:
+    plant.use(replace(RULE, rates=(Rate(count=1, seconds=60.0),)))
     assert plant.ask(mode=Mode.SELECT).status is Status.ACCEPTED
     assert plant.ask(mode=Mode.OPERATE).status is Status.ACCEPTED
     assert "over the rate" in plant.ask(mode=Mode.SELECT).message
@@ -418,7 +339,7 @@ def test_an_order_carries_what_is_left_of_its_time() -> None:
 
 
 @pytest.mark.parametrize(("dispatched", "status"), [(False, Status.FAILED), (True, Status.UNKNOWN)])
-def test_after_a_crash_what_was_unfinished_is_answered_and_never_sent_again(plant: Plant, dispatched: bool,
+def test_after_a_crash_what_was_unfinished_is_answered_and_never_sent_again(plant: GateBench, dispatched: bool,
                                                                             status: Status) -> None:
     plant.ask(request_id="before")
     if dispatched:
@@ -430,7 +351,7 @@ def test_after_a_crash_what_was_unfinished_is_answered_and_never_sent_again(plan
     assert "was used before" in plant.ask(request_id="before").message
 
 
-def test_the_fate_of_a_command_is_told_to_its_user_alone(plant: Plant) -> None:
+def test_the_fate_of_a_command_is_told_to_its_user_alone(plant: GateBench) -> None:
     plant.ask(request_id="mine")
     assert plant.ask(request_id="mine", mode=Mode.QUERY).status is Status.ACCEPTED
     (order,) = plant.dispatch()
@@ -450,7 +371,7 @@ def test_without_its_segment_nothing_is_writable(tmp_path: Path, shm_prefix: str
     log.close()
 
 
-def test_a_replay_does_not_hide_what_became_of_the_first_after_a_restart(plant: Plant) -> None:
+def test_a_replay_does_not_hide_what_became_of_the_first_after_a_restart(plant: GateBench) -> None:
     plant.ask(request_id="once")
     plant.dispatch()
     assert plant.ask(request_id="once", peer=BOB).status is Status.REFUSED
@@ -459,26 +380,26 @@ def test_a_replay_does_not_hide_what_became_of_the_first_after_a_restart(plant: 
     assert plant.ask(request_id="once", mode=Mode.QUERY).status is Status.UNKNOWN
 
 
-def test_one_that_waited_too_long_does_not_free_the_point_of_another(plant: Plant) -> None:
+def test_one_that_waited_too_long_does_not_free_the_point_of_another(plant: GateBench) -> None:
     plant.ask(value=10.0)
     assert len(plant.dispatch()) == 1
     plant.ask(value=20.0)
     plant.ask(value=30.0)
-    plant.gate._waiting[0][2].until = time.monotonic()
+    plant.gate._jobs._waiting[0][2].until = time.monotonic()
     plant.gate.expire()
     assert plant.answers[-1].status is Status.FAILED
     assert not plant.dispatch()
 
 
-def test_a_step_is_judged_again_before_sending(plant: Plant) -> None:
-    rules(plant, replace(RULE, step=5.0))
+def test_a_step_is_judged_again_before_sending(plant: GateBench) -> None:
+    plant.use(replace(RULE, step=5.0))
     assert plant.ask(value=50.0).status is Status.ACCEPTED
     plant.set("Setpoint", 40.0)
     assert not plant.dispatch()
     assert plant.answers[-1].status is Status.REFUSED and "a step of 10" in plant.answers[-1].message
 
 
-def test_a_flood_of_refused_dry_runs_does_not_fill_the_disk(plant: Plant) -> None:
+def test_a_flood_of_refused_dry_runs_does_not_fill_the_disk(plant: GateBench) -> None:
     packet = encode_command(Command(request_id="d", point="PLC/Mode", value=1, dry_run=True))
     for _ in range(MOST + 5):
         plant.gate.receive(packet, Asker(BOB, plant.answers.append))
