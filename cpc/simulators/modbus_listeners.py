@@ -144,12 +144,13 @@ class _Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """The client does not read: take no more from it, so that answers do not pile up."""
-        self._hold(True)
+        if self._talk is not None:
+            self._talk.hold("writing", True)
 
     def resume_writing(self) -> None:
         """It reads again."""
-        if self._talk is not None and not self._talk.full:
-            self._hold(False)
+        if self._talk is not None:
+            self._talk.hold("writing", False)
 
 
 def _role(transport: asyncio.BaseTransport) -> str:

@@ -26,6 +26,8 @@ from cpc.simulators.modbus_reply import Reply
 
 WAITING = 64
 """Answers that wait for one client before nothing more is read from it."""
+TURN = 128
+"""Requests of one client that are answered before the others have their turn."""
 SILENCE = 0.05
 """Seconds after which a frame that has begun on a line will not go on."""
 
@@ -136,22 +138,31 @@ class Talk:
         self._bus, self._framing, self._client, self._user = bus, framing, client, user
         self._write, self._end, self._hold = write, end, hold
         self._character_time = character_time
+        self._requests: deque[tuple[Adu, bytes]] = deque()
         self._waiting: deque[Reply] = deque()
         self._sender: asyncio.Task[None] | None = None
         self._silent: asyncio.TimerHandle | None = None
-        self.full = False
-        """Whether nothing more is read because too many answers wait."""
+        self._later: asyncio.Handle | None = None
+        self._holding: set[str] = set()
 
     def hear(self, data: bytes) -> None:
         """Answer what is complete, in order; hang up on what is no Modbus."""
-        self._answer(self._framing.feed(data))
-        if self._framing.error is not None:
-            self._end(False)
+        self._take(self._framing.feed(data))
+        self._hang_up()
         if self._silent is not None:
             self._silent.cancel()
             self._silent = None
         if self._framing.serial and self._framing.pending:
             self._silent = asyncio.get_running_loop().call_later(SILENCE, self._pause)
+
+    def hold(self, why: str, yes: bool) -> None:
+        """Stop reading from this client, and answering what is read already, as long as any reason holds."""
+        before = bool(self._holding)
+        (self._holding.add if yes else self._holding.discard)(why)
+        if before != bool(self._holding):
+            self._hold(not before)
+        if not self._holding - {"turns"}:
+            self._go_on()
 
     def close(self) -> None:
         """Nothing more goes out."""
@@ -159,10 +170,33 @@ class Talk:
             self._sender.cancel()
         if self._silent is not None:
             self._silent.cancel()
+        self._requests.clear()
+        if self._later is not None:
+            self._later.cancel()
 
     def _pause(self) -> None:
         self._silent = None
-        self._answer(self._framing.silence())
+        self._take(self._framing.silence())
+
+    def _take(self, requests: list[tuple[Adu, bytes]]) -> None:
+        self._requests.extend(requests)
+        if self._later is None and not self._holding:
+            self._turn()
+
+    def _turn(self) -> None:
+        """Answer some of what was heard: a quarter of a megabyte may come at once and would keep the others waiting."""
+        self._later = None
+        self._answer([self._requests.popleft() for _ in range(min(TURN, len(self._requests)))])
+        self.hold("turns", bool(self._requests))
+        self._hang_up()
+
+    def _hang_up(self) -> None:
+        if self._framing.error is not None and not self._requests:
+            self._end(False)
+
+    def _go_on(self) -> None:
+        if self._requests and self._later is None:
+            self._later = asyncio.get_running_loop().call_soon(self._turn)
 
     def _answer(self, requests: list[tuple[Adu, bytes]]) -> None:
         ready: list[bytes] = []
@@ -176,9 +210,8 @@ class Talk:
             self._write(b"".join(ready))
         if self._waiting and (self._sender is None or self._sender.done()):
             self._sender = asyncio.get_running_loop().create_task(self._send())
-        if len(self._waiting) > WAITING and not self.full:
-            self.full = True
-            self._hold(True)
+        if len(self._waiting) > WAITING:
+            self.hold("answers", True)
 
     async def _send(self) -> None:
         """Send what waits, one after the other, as a device that works on one request at a time."""
@@ -196,6 +229,5 @@ class Talk:
             self._waiting.popleft()
             if reply.close:
                 self._end(reply.close == "reset")
-            if self.full and len(self._waiting) <= WAITING // 2:
-                self.full = False
-                self._hold(False)
+            if len(self._waiting) <= WAITING // 2:
+                self.hold("answers", False)

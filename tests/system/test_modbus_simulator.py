@@ -230,6 +230,35 @@ def test_garbage_a_reset_and_a_client_that_never_reads_harm_nobody_else() -> Non
     run(body)
 
 
+def test_what_one_client_sends_at_once_is_answered_in_order_and_in_turns_with_the_others() -> None:
+    """Forty thousand requests in one connection: another client's one is answered long before their end."""
+    count = 40_000
+
+    async def body() -> None:
+        async with simulated(PUMP) as (_, places):
+            reader, writer = await asyncio.open_connection(*places["Pump"])
+            done: list[int] = []
+
+            async def listen() -> None:
+                splitter = Splitter()
+                while len(done) < count:
+                    done.extend(adu.transaction for adu in splitter.feed(await reader.read(1 << 16)))
+
+            listening = asyncio.create_task(listen())
+            for first in range(0, count, 10_000):
+                writer.write(b"".join(encode_adu(i & 0xFFFF, 1, read_request(3, 20, 4))
+                                      for i in range(first, first + 10_000)))
+            async with pymodbus(places["Pump"]) as client:
+                begun = len(done)
+                assert not (await client.read_holding_registers(10, count=7, device_id=1)).isError()
+                assert len(done) - begun < 5_000
+            await listening
+            assert done == [i & 0xFFFF for i in range(count)]
+            writer.close()
+
+    run(body)
+
+
 def test_mbpoll_reads_the_same() -> None:
     mbpoll = peers.require_program("mbpoll")
 
