@@ -26,10 +26,13 @@ RUN apt-get update \
     && apt-get install -y --no-install-recommends tini \
     && rm -rf /var/lib/apt/lists/* \
     && groupadd --system --gid 10500 cpc \
-    && useradd --system --uid 10500 --gid 10500 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin cpc
+    && useradd --system --uid 10500 --gid 10500 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin cpc \
+    && install -d -o 10500 -g 10500 -m 0700 /var/lib/cpc
 COPY --from=build /opt/cpc /opt/cpc
 # No byte code is written at run time, so that the root file system may be read-only.
 ENV PATH=/opt/cpc/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1
+# What consumers and the command gate keep; a volume goes there, which gets the owner from here.
+ENV STATE_DIRECTORY=/var/lib/cpc
 USER 10500:10500
 WORKDIR /etc/cpc
 # By the age of the segments' heartbeats, so that a process which lives but no longer publishes counts as ill.

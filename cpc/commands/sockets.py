@@ -29,7 +29,7 @@ def listen(path: Path, *, mode: int, folder_mode: int, group: int = -1) -> socke
     """
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     try:
-        path.parent.mkdir(mode=folder_mode, parents=True, exist_ok=True)
+        _make_folder(path.parent, folder_mode)
         _refuse_open_folder(path.parent)
         _remove_dead(path)
         old = os.umask(0o777 & ~mode)  # between bind and chmod nobody gets in
@@ -83,6 +83,21 @@ def peer_of(connection: socket.socket) -> Peer:
     except KeyError:
         user = str(uid)
     return Peer(user=user, uid=uid, pid=pid)
+
+
+def _make_folder(folder: Path, mode: int) -> None:
+    """Make it where it is missing, with this mode and those above it with 0755, whatever the umask.
+
+    Those whom a socket is for must get there, and nobody else may write there.
+    """
+    if folder.exists():
+        return
+    _make_folder(folder.parent, 0o755)
+    try:
+        folder.mkdir(mode=mode)
+    except FileExistsError:
+        return
+    folder.chmod(mode)
 
 
 def _refuse_open_folder(folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -67,3 +68,19 @@ def test_the_kernel_says_who_is_at_the_other_end() -> None:
     with ours, theirs:
         peer = sockets.peer_of(ours)
         assert (peer.uid, peer.pid) == (os.getuid(), os.getpid())
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o027, 0o077])
+def test_the_umask_neither_opens_nor_closes_the_folders_of_the_sockets(folder: Path, umask: int) -> None:
+    folder = folder / "run" / "cpc"
+    old = os.umask(umask)
+    try:
+        private = sockets.listen(folder / "private" / "x.sock", mode=0o600, folder_mode=0o700)
+        public = sockets.listen(folder / "commands.sock", mode=0o660, folder_mode=0o755)
+    finally:
+        os.umask(old)
+    private.close()
+    public.close()
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode)
+             for path in (folder, folder / "private", folder / "private" / "x.sock", folder / "commands.sock")}
+    assert modes == {"cpc": 0o755, "private": 0o700, "x.sock": 0o600, "commands.sock": 0o660}

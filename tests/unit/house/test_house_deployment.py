@@ -118,7 +118,23 @@ def test_every_container_is_hardened(compose: dict[str, Any]) -> None:
         assert service["cap_drop"] == ["ALL"], name
         assert "no-new-privileges:true" in service["security_opt"], name
         assert not service.get("privileged"), name
-        assert all(str(volume).endswith(":ro") for volume in service.get("volumes", [])), name
+        writable = [volume for volume in service.get("volumes", []) if not volume.endswith(":ro")]
+        assert all(volume.partition(":")[0] in compose["volumes"] for volume in writable), name  # no folder of the host
+
+
+def test_what_outlives_the_processes_has_a_writable_place_in_container_and_unit(
+    instructions: list[tuple[str, str]], compose: dict[str, Any]
+) -> None:
+    state = "/var/lib/cpc"
+    assert ("ENV", f"STATE_DIRECTORY={state}") in instructions
+    assert any(name == "RUN" and argument.endswith(f"install -d -o 10500 -g 10500 -m 0700 {state}")
+               for name, argument in instructions)
+    partition = compose["services"]["partition"]
+    assert f"state:{state}" in partition["volumes"]
+    assert any(mount.startswith("/run/cpc:") and "uid=10500" in mount for mount in partition["tmpfs"])
+    unit = UNIT.read_text().splitlines()
+    for line in ("StateDirectory=cpc", "StateDirectoryMode=0700", "RuntimeDirectory=cpc"):
+        assert line in unit
 
 
 def test_a_consumer_shares_memory_with_the_partition_and_nothing_else(
