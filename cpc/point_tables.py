@@ -35,7 +35,7 @@ SERVER_COLUMNS = (
 POINT_COLUMNS = (
     "name", "function", "address", "quantity", "offset", "datatype", "order", "scale", "valueoffset", "scalefactor",
     "unit", "minimum", "maximum", "invalid", "enum", "interval", "bits",
-    "verify", "allow_rmw", "step", "max_step", "description",
+    "verify", "allow_rmw", "step", "max_step", "moves", "description",
 )
 """Columns of an endpoint, called as its elements."""
 COLUMNS = SERVER_COLUMNS + POINT_COLUMNS
@@ -139,6 +139,7 @@ def _point_cells(point: ModbusPoint) -> dict[str, str]:
         "allow_rmw": "true" if point.allow_rmw else "",
         "step": _number(point.step),
         "max_step": _number(point.max_step),
+        "moves": point.moves,
         "description": point.description,
     }
 

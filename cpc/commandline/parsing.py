@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,11 +16,29 @@ Commands = Any  # argparse's own type of a sub-parser collection is private
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser without abbreviated options: an abbreviation in a script breaks when an option is added."""
+    """A parser without abbreviated options: an abbreviation in a script breaks when an option is added.
+
+    Options may stand anywhere, also between the words of a command: argparse itself takes positional arguments of any
+    number where the first of them stands, and knows no place for those behind an option.
+    """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         kwargs["allow_abbrev"] = False
         super().__init__(*args, **kwargs)
+        self._apart = False  # whether options are being taken apart from the other words
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse, options first and then all other words together where their number is open."""
+        places = [action for action in self._actions if not action.option_strings]
+        is_open = any(action.nargs in ("*", "?", "+") for action in places)
+        whole = any(action.nargs in (argparse.PARSER, argparse.REMAINDER) for action in places)
+        if self._apart or not is_open or whole or "_ARGCOMPLETE" in os.environ:
+            return super().parse_known_args(args, namespace)
+        self._apart = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._apart = False
 
 
 def command(commands: Commands, name: str, text: str, *, module: str | None = None, **more: Any) -> Parser:

@@ -17,7 +17,7 @@ from modbus_tcp_client.single import single
 from cpc.simulators.faults import Fault, OrderError
 from cpc.simulators.modbus_curves import FACTOR, curve_of, ordered_curve, text_of
 from cpc.simulators.modbus_table import Table
-from cpc.simulators.movements import PERIOD, Movement
+from cpc.simulators.movements import PERIOD, Movement, parse_movement
 
 READS = {5: 1, 15: 1, 6: 3, 16: 3}
 """The table that a write function writes, by the function that reads it."""
@@ -147,7 +147,7 @@ class SimulatedUnit:
         if is_text(point):
             raise OrderError(f"{point.name}: a text does not move; set it")
         index = self._points.index(point)
-        curve = (curve_of(point, index * 0.11 * PERIOD) if movement is None
+        curve = (self._first_curve(index, point, index * 0.11 * PERIOD) if movement is None
                  else ordered_curve(point, movement, self._factor(point), self._seed + index))
         self._hold(value_span(point))
         self._movers[index] = self._mover(point, curve)
@@ -215,7 +215,7 @@ class SimulatedUnit:
         """Give a point its first value, and its curve where it moves.
 
         Where points share bits the first one decides, and the others read what that makes of them. What may be
-        written does not move by itself.
+        written does not move by itself, unless its file says how.
         """
         table = self._tables[int(point.read_function)]
         if point.writable:
@@ -226,11 +226,17 @@ class SimulatedUnit:
             begin = table.offset(point.address)
             table.content[begin : begin + 2 * point.registers] = text_of(point)
             return
-        mover = self._mover(point, curve_of(point, phase))
-        if point.writable:
+        mover = self._mover(point, self._first_curve(index, point, phase))
+        if point.writable and not point.moves:
             mover.slot.put(raw_bits(point, mover.curve(0.0)), table.content)
         else:
             self._movers[index] = mover
+
+    def _first_curve(self, index: int, point: ModbusPoint, phase: float) -> Callable[[float], int | float]:
+        """As the file says, else as the point's type and range suggest."""
+        if not point.moves:
+            return curve_of(point, phase)
+        return ordered_curve(point, parse_movement(point.moves), self._factor(point), self._seed + index)
 
     def _mover(self, point: ModbusPoint, curve: Callable[[float], int | float]) -> Mover:
         table = self._tables[int(point.read_function)]

@@ -174,6 +174,8 @@ class EndpointReader:
         for tag in self._idle(datatype):
             kind = f"a {TABLES[self.read]}" if self.read.is_bits else f"datatype {datatype}"
             entry.fault(tag, f"{tag} does not fit {kind}; leave it out")
+        if "moves" in texts and datatype in TEXTS:
+            entry.fault("moves", f"moves does not fit datatype {datatype}, which stands still; leave it out")
         low, high = entry.limits()
         scale = entry.number("scale")
         if scale == 0:
@@ -191,6 +193,7 @@ class EndpointReader:
             "invalid_nan": nan,
             "enum": self._enum(layout),
             "interval": entry.interval(),
+            "moves": " ".join(texts.get("moves", "").split()),
             **self._writing(datatype),
         }
 

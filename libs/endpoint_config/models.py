@@ -126,6 +126,8 @@ class ModbusPoint:
     """Values that are written must be multiples of it, counted from `minimum` (or 0); engineering units."""
     max_step: float | None = None
     """Largest change that one write may bring, engineering units; None = any."""
+    moves: str = ""
+    """How its value moves where the device is simulated, such as `sine 10 20 60`; empty = as type and range suggest."""
     description: str = ""
     line: int = 0
     """Line of the endpoint in its file."""

@@ -152,6 +152,7 @@ def _endpoint(endpoints: etree._Element, point: ModbusPoint) -> None:
     _some(element, "allow_rmw", "true" if point.allow_rmw else "false", "false")
     _some(element, "step", point.step, None)
     _some(element, "max_step", point.max_step, None)
+    _some(element, "moves", point.moves, "")
 
 
 def _is_default_type(point: ModbusPoint) -> bool:

@@ -11,9 +11,11 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from endpoint_config import to_xml
 from endpoint_config.models import Datatype, ModbusPoint, ModbusServer, ReadFunction, WriteFunction
 from modbus_frames import Splitter, encode_adu, read_request, write_multiple_registers, write_single_register
 
+from cpc.point_tables import from_csv
 from cpc.simulators import OrderError, ProtocolGatewaySimulator
 
 HOLDING = ReadFunction.HOLDING_REGISTERS
@@ -282,6 +284,32 @@ def test_values_move_as_ordered_stand_still_when_frozen_and_stay_when_written(cl
         plant.order("move Tank/free states 1,2 0.001")
         assert plant.values()["Tank/free"] in (1, 2)
         plant.order("set Tank/level 12.3")
+        assert plant.values()["Tank/level"] == 12.3
+
+
+def test_values_move_as_the_file_says_until_they_are_written_or_ordered_otherwise(tmp_path: Path) -> None:
+    table = "serveralias,ipaddr,name,function,address,scale,moves\r\n" + "\r\n".join([
+        "Tank,192.0.2.1,level,Read Holding Registers,0,0.1,states 12.3",
+        'Tank,192.0.2.1,state,Read Input Registers,0,,"states 7,8 0.001"',
+        "Tank,192.0.2.1,setpoint,Write Single Register,1,,counter 1000 5",
+        "Tank,192.0.2.1,valve,Read Coils,0,,square 1 1",
+    ])
+    (tmp_path / "tank.csv").write_text(table)
+    servers = from_csv(tmp_path / "tank.csv").servers
+    (tmp_path / "tank.xml").write_bytes(to_xml(servers))
+    with ProtocolGatewaySimulator.of(tmp_path / "tank.xml", update_interval=0.001) as plant:
+        first = plant.values()
+        assert (first["Tank/level"], first["Tank/valve"]) == (12.3, True)
+        seen = {plant.values()["Tank/state"] for _ in range(200) if not time.sleep(0.001)}
+        assert seen == {7, 8}
+        assert plant.values()["Tank/setpoint"] > first["Tank/setpoint"] >= 5
+        own = Client(plant)
+        with closing(own.socket):
+            own.ask(write_single_register(1, 9))
+        time.sleep(0.02)
+        assert plant.values()["Tank/setpoint"] == 9
+        plant.order("set Tank/level 1")
+        plant.order("move Tank/level auto")
         assert plant.values()["Tank/level"] == 12.3
 
 

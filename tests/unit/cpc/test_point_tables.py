@@ -76,7 +76,7 @@ def points(draw: st.DrawFn) -> ModbusPoint:
     write = draw(st.sampled_from([None, WriteFunction.MULTIPLE_REGISTERS])) if function is H else None
     return ModbusPoint(
         read_function=function, address=draw(st.integers(0, 65536 - size)), registers=size, datatype=kind, bit=bit,
-        write_function=write,
+        write_function=write, moves=draw(st.sampled_from(["", "ramp 0 10 5", "states 0,1"])) if not is_text else "",
         bits=draw(st.integers(1, 4)) if kind is Datatype.BITFIELD else 1,
         order=draw(st.sampled_from(["ABCD", "BADC"] + ["CDAB", "DCBA"] * (kind.registers > 1))),
         scale=draw(numbers.filter(bool)) if scaled else 1.0, valueoffset=draw(numbers) if scaled else 0.0,

@@ -75,6 +75,8 @@ def modbus_points(draw: st.DrawFn, name: str) -> ModbusPoint:
         )
     wide = registers > 1 and datatype not in (Datatype.STRING, Datatype.BYTES)
     fields["order"] = draw(st.sampled_from(["ABCD", "BADC", "CDAB", "DCBA"] if wide else ["ABCD", "BADC"]))
+    if datatype not in (Datatype.STRING, Datatype.BYTES):
+        fields["moves"] = draw(st.sampled_from(["", "counter", "sine -1 2.5 60", "walk 0 1e3 .5 9", "states 0,1,-2"]))
     return ModbusPoint(**fields, **draw(meanings(datatype, fields.get("bits", 1))),
                        **draw(write_settings(datatype, fields.get("write_function"))))
 
