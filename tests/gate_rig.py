@@ -8,7 +8,6 @@ import re
 import shutil
 import signal
 import tempfile
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,7 +16,9 @@ from typing import Any
 
 from command_channel import CommandClient, gate_socket
 from peers import Peer, wait_until
-from plant import cpc, running
+from plant import running
+
+from cpc.simulators.control import send_orders
 
 ENDPOINT = ("<endpoint><name>{name}</name><function>{function}</function><address>{address}</address>"
             "<quantity>{quantity}</quantity><offset>{offset}</offset><type>t</type><description>d</description>{more}"
@@ -88,13 +89,13 @@ class GatePlant:
 
     def client(self, issuer: str = "test") -> CommandClient:
         """A connection to the gate, as soon as there is one."""
-        wait_until(self.socket.exists, 20.0)
+        wait_until(self.socket.exists)
         return CommandClient(self.socket, issuer=issuer)
 
     def order(self, words: str) -> None:
         """Have the simulator carry out an order."""
-        done = cpc("order", self.folder / "c", *words.split())
-        assert done.returncode == 0, done.stderr + done.stdout
+        for answer in send_orders(self.folder / "c", [words]):
+            assert answer["ok"], answer
 
     def kill_gate(self) -> None:
         """SIGKILL to the gate's process; the supervisor starts it again."""
@@ -141,8 +142,3 @@ def gate_plant(namespace: str, *, user: str = "*", deadline: float = 2.0, rules:
             assert partition.process.wait(10.0) == 0
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def settled(plant: GatePlant, seconds: float = 0.3) -> None:
-    """Let the simulator's log catch up."""
-    time.sleep(seconds)
