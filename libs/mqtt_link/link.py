@@ -24,9 +24,8 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 
 from mqtt_link import tls
+from mqtt_link.session import FAILED_REASON, SessionClient
 
-FAILED_REASON = 0x80
-"""Reason codes from here on are refusals (MQTT 5.0, clause 2.4)."""
 _UNLIMITED = 65535
 _SETTLED = 10.0
 """Seconds after which a connection counts as sound, so that the next loss is mended at once."""
@@ -72,7 +71,7 @@ class Link:
         when the link is no longer `congested`."""
         self.on_message: Callable[[MQTTMessage], None] = lambda _message: None
         self._will, self._fresh = will, fresh
-        self._client: Client | None = None
+        self._client: SessionClient | None = None
         self._client_broker = -1
         self._client_was_up = False
         self._renew = False
@@ -225,10 +224,10 @@ class Link:
         self._attempt = _Attempt(self._client, self.connection, self._broker, discard=discard)
         self._attempt.start()
 
-    def _make_client(self) -> Client:
+    def _make_client(self) -> SessionClient:
         c = self.connection
         five = c.version == "5"
-        client = Client(
+        client = SessionClient(
             CallbackAPIVersion.VERSION2, client_id=c.client_id, clean_session=None if five else False,
             protocol=MQTTProtocolVersion.MQTTv5 if five else MQTTProtocolVersion.MQTTv311, reconnect_on_failure=False)
         client.connect_timeout = c.timeout
@@ -301,8 +300,8 @@ class Link:
             if mid is not None:
                 self._subscribing[mid] = tuple(self._filters)
 
-    def _on_publish(self, _client: Client, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
-        self.on_acknowledged(mid, reason.value)
+    def _on_publish(self, client: Any, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
+        self.on_acknowledged(mid, client.outcome(mid, reason.value))
 
     def _on_subscribed(self, mid: int, reasons: list[int]) -> None:
         for filter_, reason in zip(self._subscribing.pop(mid, ()), reasons, strict=False):

@@ -247,6 +247,25 @@ def test_a_connection_that_breaks_over_and_over_loses_nothing_and_qos_2_repeats_
         assert values == first
 
 
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_qos_2_repeats_nothing_when_connections_break_at_random_bytes_of_handshakes_and_messages(version):
+    from campaign.mqtt_cuts import run
+
+    found = run(60, version=version, seed=1)
+    assert (found["lost"], found["repeated"], found["out of order"]) == (0, 0, 0), found
+
+
+@pytest.mark.campaign
+@pytest.mark.parametrize("version", ["5", "3.1.1"])
+def test_qos_2_repeats_nothing_in_thousands_of_cuts(version, capsys):
+    from campaign.mqtt_cuts import run
+
+    found = run(3000, version=version, seed=2)
+    with capsys.disabled():
+        print(f"\ncuts: {found}")
+    assert (found["lost"], found["repeated"], found["out of order"]) == (0, 0, 0), found
+
+
 @contextmanager
 def relay(port: int) -> Iterator[tuple[int, object]]:
     """socat between publisher and broker; `cut` ends every connection through it."""

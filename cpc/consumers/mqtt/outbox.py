@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mqtt_link import Link, Message
-from mqtt_link.link import FAILED_REASON
+from mqtt_link.session import FAILED_REASON, UNKNOWN_PACKET
 
 from cpc.consumers.mqtt.source import Outgoing, Source
 from cpc.consumers.mqtt.store import Store
@@ -22,8 +22,6 @@ from cpc.consumers.mqtt.store import Store
 PERMANENT = frozenset([0x87, 0x90, 0x95, 0x99])
 """Refusals that another attempt does not change: not authorized, topic name invalid, packet too large, payload format
 invalid (MQTT 5.0, clause 2.4)."""
-UNKNOWN_PACKET = 0x92
-"""The broker has forgotten a message of QoS 2 between its two steps."""
 BATCH = 1000
 """Most messages that are kept at once."""
 KEEP_SECONDS = 0.5

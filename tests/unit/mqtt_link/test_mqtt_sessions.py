@@ -1,0 +1,167 @@
+"""What a link says again after a cut, against a broker that cuts where the test says (MQTT 5.0, clause 4.3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import pytest
+from endpoint_config import MqttConnection
+from mqtt_link import Link, Message
+from mqtt_packets import Packet, ScriptedBroker, answer
+
+
+class Course:
+    """A link and its broker; the link is stepped while the broker waits for it."""
+
+    def __init__(self, version: str) -> None:
+        self.five = version == "5"
+        self.broker = ScriptedBroker(five=self.five, step=self.step)
+        made = MqttConnection(client_id="c", version=version, brokers=(("127.0.0.1", self.broker.port),),
+                              retry_interval=0.1, session_expiry=3600)
+        self.link = Link(made, "mqtt")
+        self.acknowledged: list[tuple[int, int]] = []
+        self.kept: list[bool] = []
+        self.link.on_acknowledged = lambda mid, reason: self.acknowledged.append((mid, reason))
+        self.link.on_up = self.kept.append
+
+    def step(self) -> None:
+        self.link.step()
+        if self.link.descriptor >= 0:
+            self.link.serve(self.link.events)
+
+    def until(self, condition: Callable[[], object], what: str) -> None:
+        self.broker.wait(condition, lambda: what)
+
+    def connect(self, *, session: bool) -> None:
+        """The link is up; what it says after CONNECT is still to be taken."""
+        ups = self.link.connects
+        self.broker.accept(session=session)
+        self.until(lambda: self.link.connects > ups, "come up")
+
+    def publish(self, *payloads: bytes, qos: int = 2) -> list[int]:
+        mids = [self.link.publish(Message("t", payload, qos)) for payload in payloads]
+        assert None not in mids
+        return [mid for mid in mids if mid is not None]
+
+    def cut(self) -> None:
+        self.broker.cut()
+        self.until(lambda: not self.link.up, "notice")
+
+
+@contextmanager
+def course(version: str) -> Iterator[Course]:
+    made = Course(version)
+    try:
+        yield made
+    finally:
+        made.link.close()
+        made.broker.close()
+
+
+def kinds(packets: list[Packet]) -> list[tuple[str, int]]:
+    return [(packet.kind, packet.mid) for packet in packets]
+
+
+both = pytest.mark.parametrize("version", ["5", "3.1.1"])
+
+
+@both
+@pytest.mark.parametrize("attempts_that_fail", [0, 1, 2, 3])
+def test_a_message_that_was_released_is_never_published_again_however_many_attempts_fail(version, attempts_that_fail):
+    with course(version) as c:
+        c.connect(session=False)
+        first, second = c.publish(b"1", b"2")
+        c.broker.take(2)
+        c.broker.say(answer("PUBREC", first))
+        assert kinds(c.broker.take()) == [("PUBREL", first)]
+        c.cut()
+        for _ in range(attempts_that_fail):  # the broker takes CONNECT and is cut off before it answers
+            c.broker.take()
+            c.broker.cut()
+        c.connect(session=True)
+        released, again = c.broker.take(2)
+        assert (released.kind, released.mid) == ("PUBREL", first)
+        assert (again.kind, again.mid, again.dup, again.payload) == ("PUBLISH", second, True, b"2")
+        c.broker.say(answer("PUBCOMP", first), answer("PUBREC", second))
+        assert kinds(c.broker.take()) == [("PUBREL", second)]
+        c.broker.say(answer("PUBCOMP", second))
+        c.until(lambda: len(c.acknowledged) == 2, "tell of it")
+        assert c.acknowledged == [(first, 0), (second, 0)]
+
+
+@both
+def test_a_connection_that_breaks_while_it_says_again_what_is_open_repeats_no_message(version):
+    """The socket gives way within the first of many megabytes; the release behind them keeps its turn."""
+    big = b"x" * 4_000_000
+    with course(version) as c:
+        c.connect(session=False)
+        mids = c.publish(big, big, b"last")
+        c.broker.take(3)
+        c.broker.say(answer("PUBREC", mids[2]))
+        assert kinds(c.broker.take()) == [("PUBREL", mids[2])]
+        c.cut()
+        for _ in range(2):
+            c.broker.accept(session=True)
+            c.broker.cut()  # before the client has read the answer: what it writes then breaks half way
+        c.connect(session=True)
+        assert kinds(c.broker.take(3)) == [("PUBLISH", mids[0]), ("PUBLISH", mids[1]), ("PUBREL", mids[2])]
+
+
+def test_a_refusal_in_pubrec_ends_the_message_and_is_told():
+    with course("5") as c:
+        c.connect(session=False)
+        first, second = c.publish(b"1", b"2")
+        c.broker.take(2)
+        c.broker.say(answer("PUBREC", first, 0x87), answer("PUBREC", second))
+        assert kinds(c.broker.take()) == [("PUBREL", second)]
+        assert c.acknowledged == [(first, 0x87)]
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_broker_that_no_longer_knows_a_message_was_done_with_it_only_if_it_was_released_before(again):
+    """MQTT 5.0, clause 3.7.2.1: 0x92 is no error during recovery, but otherwise the two sides disagree."""
+    with course("5") as c:
+        c.connect(session=False)
+        (mid,) = c.publish(b"1")
+        c.broker.take()
+        c.broker.say(answer("PUBREC", mid))
+        c.broker.take()
+        if again:
+            c.cut()
+            c.connect(session=True)
+            assert kinds(c.broker.take()) == [("PUBREL", mid)]
+        c.broker.say(answer("PUBCOMP", mid, 0x92))
+        c.until(lambda: c.acknowledged, "tell of it")
+        assert c.acknowledged == [(mid, 0 if again else 0x92)]
+
+
+@both
+def test_a_broker_that_forgot_the_session_is_told_so_and_a_new_client_begins(version):
+    with course(version) as c:
+        c.connect(session=False)
+        c.publish(b"1")
+        c.broker.take()
+        c.cut()
+        c.broker.accept(session=False)
+        c.broker.cut()
+        c.connect(session=False)
+        assert c.kept == [False, False]
+        assert c.publish(b"2") == [1]
+        assert c.broker.take()[0].payload == b"2"
+
+
+@both
+def test_messages_of_qos_1_are_said_again_marked_until_they_are_acknowledged(version):
+    with course(version) as c:
+        c.connect(session=False)
+        first, second = c.publish(b"1", b"2", qos=1)
+        c.broker.take(2)
+        c.broker.say(answer("PUBACK", first))
+        c.until(lambda: c.acknowledged, "tell of it")
+        c.cut()
+        c.broker.take()
+        c.broker.cut()
+        c.connect(session=True)
+        (again,) = c.broker.take()
+        assert (again.mid, again.dup, again.payload) == (second, True, b"2")
