@@ -100,7 +100,8 @@ def test_every_value_of_a_queue_is_journalled_in_order_with_its_own_time(port: i
             plant.Running(shm_name, subscribed(port, 300)) as running:
         running.wait_quality("S/D300", "Good")
         cursor = running.image.cursor()
-        time.sleep(1.5)
+        before = running["S/D300"].sequence
+        running.wait(lambda: running["S/D300"].sequence > before + 25)
         for point, number in (("S/D1", 1), ("S/D300", 300)):
             values, times, _ = journal(running, cursor, point)
             rounds = [round((value - number) * 1e3) for value in values]
