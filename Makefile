@@ -80,7 +80,7 @@ bench: $(VENV)/.test peers
 
 # A fresh environment without constraints shows what the ranges allow today; look at the difference, then run the tests.
 REQUIREMENTS := import configparser as c; f = c.ConfigParser(); f.read("setup.cfg"); e = f["options.extras_require"]; \
-	print(f["options"]["install_requires"], e["all"], e["test"])
+	print(f["options"]["install_requires"], e["all"], e["fast"], e["test"])
 constraints:
 	@rm -rf $(VENV)-constraints && "$(PYTHON)" -m venv $(VENV)-constraints
 	@$(VENV)-constraints/bin/pip --disable-pip-version-check --quiet install --upgrade setuptools wheel -r <("$(PYTHON)" -c '$(REQUIREMENTS)')

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -58,9 +58,9 @@ def cpc(*args: object, timeout: float = 60, **more: Any) -> subprocess.Completed
     return subprocess.run([*CPC, *map(str, args)], check=False, capture_output=True, text=True, timeout=timeout, **more)
 
 
-def running(*args: object, ready: str = "", timeout: float = PATIENCE) -> Peer:
-    """`cpc` with these arguments as a process of the test."""
-    return Peer([*CPC, *map(str, args)], ready=ready, timeout=timeout)
+def running(*args: object, ready: str = "", timeout: float = PATIENCE, env: Mapping[str, str] | None = None) -> Peer:
+    """`cpc` with these arguments as a process of the test; `env` is added to the environment."""
+    return Peer([*CPC, *map(str, args)], ready=ready, timeout=timeout, env=env)
 
 
 def read(segment: str) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from opcua_client.datatypes import Wire, shown_id
 from opcua_client.decoding import Columns, Reader
 from opcua_client.encoding import EPOCH_TICKS, NodeId, parse_node_id, read_body, read_value_id
 from opcua_client.errors import Unreachable
+from opcua_client.loops import new_event_loop
 from opcua_client.methods import call_method
 from opcua_client.plan import namespace_index, node_id_at
 from opcua_client.services import settled
@@ -167,7 +168,7 @@ class OpcUaClient:
 
     def _start_loop(self) -> None:
         """The channel must be looked after between calls, so its loop has a thread of its own."""
-        self._loop = asyncio.new_event_loop()
+        self._loop = new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="opcua-client", daemon=True)
         self._thread.start()
 

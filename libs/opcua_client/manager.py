@@ -25,6 +25,7 @@ from process_image import Point, Writer
 from opcua_client.datatypes import Described, Key, image_points, interval_of, remembered, shown_id
 from opcua_client.expiry import LOOK_SECONDS
 from opcua_client.keeper import QUICK_PAUSE
+from opcua_client.loops import new_event_loop
 from opcua_client.monitored import Monitoring, monitoring
 from opcua_client.poller import ServerPoller
 from opcua_client.schedule import stagger
@@ -144,7 +145,7 @@ class OpcUaClientManager:
         thread. ValueError where a writer holds a point that is not among `points`.
         """
         publisher = Publisher(self._points, shm_list, semaphore_list)
-        loop = asyncio.new_event_loop()
+        loop = new_event_loop()
         self._loop = loop
         try:
             loop.run_until_complete(self._run(interval, publisher))
