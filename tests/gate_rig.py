@@ -40,6 +40,7 @@ RULES = """<command-rules>
     <issuer user="*" name="slow"/><point>PLC/Mode</point>
     <rate count="1" seconds="3600"/>
   </rule>
+  <rule name="brief"><issuer user="*" name="brief"/><point>PLC/Mode</point><expires>1.2</expires></rule>
   <rule name="ours"><issuer user="{user}"/><point>PLC/*</point><point>UA/*</point><deadline>{deadline}</deadline></rule>
 </command-rules>
 """
@@ -97,10 +98,10 @@ class GatePlant:
         for answer in send_orders(self.folder / "c", [words]):
             assert answer["ok"], answer
 
-    def kill_gate(self) -> None:
-        """SIGKILL to the gate's process; the supervisor starts it again."""
+    def kill_gate(self, number: signal.Signals = signal.SIGKILL) -> None:
+        """A signal to the gate's process, which the supervisor starts again where it dies of it."""
         pid = int(re.findall(r"running service=commands pid=(\d+)", self.partition.output)[-1])
-        os.kill(pid, signal.SIGKILL)
+        os.kill(pid, number)
 
     def seen(self) -> list[dict[str, Any]]:
         """What the simulated devices logged."""

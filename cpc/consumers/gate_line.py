@@ -89,9 +89,10 @@ class GateLine:
         """What `Base.wait` is to wait for."""
         return [] if self._client is None else [(self._client.fileno(), select.POLLIN)]
 
-    def awaits(self, request_id: str) -> bool:
-        """Whether a final answer to it is still to come."""
-        return request_id in self._asked
+    def pending(self, request_id: str) -> Command | None:
+        """The command with this id whose final answer is still to come."""
+        asked = self._asked.get(request_id)
+        return None if asked is None else asked.command
 
     def ask(self, command: Command, told: Told, *, again: bool = False) -> str:
         """Pass a command on; why it can't be, or empty. `told` gets every answer, from `step`.

@@ -15,7 +15,7 @@ from typing import Any
 
 from command_channel import Answer, Command, MessageError, Mode, Status, Value, encode_command
 from command_channel.messages import format_time, from_json, parse_time, to_json
-from endpoint_config import MqttCommands, MqttForward, attributes_of
+from endpoint_config import MqttCommands, MqttForward, apart, attributes_of
 from mqtt_link import Link, Message, fill, matches
 from paho.mqtt.client import MQTTMessage
 from process_image import Point
@@ -26,6 +26,8 @@ from cpc.consumers.gate_line import line_to_gate
 from cpc.logs import event
 
 QOS = 1
+SAY_AGAIN = 10.0
+"""Seconds between words about values of one topic that are not written."""
 MOST_PAYLOAD = 8192
 _KEYS = frozenset(["request_id", "value", "expires", "priority", "verify", "mode", "dry_run"])
 
@@ -38,7 +40,8 @@ class MqttCommander(Base):
     metrics = (
         Point(name="$commands", type="uint64", description="commands passed to the gate since the start"),
         Point(name="$answers", type="uint64", description="answers published since the start"),
-        Point(name="$refused", type="uint64", description="messages that were no command, or could not be passed on"),
+        Point(name="$refused", type="uint64", description="messages that were no command or could not be passed on, "
+              "and values to forward that were not written"),
     )
 
     def __init__(self, context: Context) -> None:
@@ -49,7 +52,9 @@ class MqttCommander(Base):
         self._gate = line_to_gate(context.partition, context.namespace, context.name)
         self.link = Link(settings.connection, context.name)
         self.link.on_message = self._take
-        self.link.subscribe({_filter(settings.set_topic): QOS, **{f.topic: 0 for f in settings.forwards}})
+        forwards = apart(forward.topic for forward in settings.forwards)
+        self.link.subscribe({settings.set_filter: QOS, **dict.fromkeys(forwards, 0)})
+        self._say_after: dict[MqttForward, float] = {}
         self._topics: dict[str, str] = {}
         self._layouts: tuple[tuple[Point, ...], ...] = ()
         self._counts = dict.fromkeys(("$commands", "$answers", "$refused"), 0.0)
@@ -96,7 +101,7 @@ class MqttCommander(Base):
         point = self._point_of(message.topic)
         if point is not None:
             self._command(point, message)
-        elif not forwards and matches(_filter(self.settings.set_topic), message.topic):
+        elif not forwards and matches(self.settings.set_filter, message.topic):
             self._reject(message.topic, _id_of(message.payload), "no such point in a running service, or not writable")
 
     def _command(self, point: str, message: MQTTMessage) -> None:
@@ -112,8 +117,9 @@ class MqttCommander(Base):
         except MessageError as error:
             self._reject(message.topic, request_id, str(error))
             return
-        if message.dup and command.mode is not Mode.QUERY and self._gate.awaits(request_id):
-            return  # the broker gives it again while it is under way: its answer is still to come
+        pending = self._gate.pending(request_id)
+        if pending is not None and command.mode is not Mode.QUERY and (message.dup or pending == command):
+            return  # broker or publisher give it again while it is under way: its answer is still to come
         # one that the broker gives again may have been passed on before: its fate is asked for first
         why = self._gate.ask(command, lambda answer: self._publish(message.topic, answer), again=message.dup)
         if why:
@@ -138,23 +144,33 @@ class MqttCommander(Base):
         return command
 
     def _forward(self, forward: MqttForward, message: MQTTMessage) -> None:
-        """A value of another topic, to be written to a point."""
+        """A value of another topic, to be written to a point: at most once, and never an old one."""
+        if message.retain or message.dup:
+            return  # the broker's memory of an old value is no wish to write it, nor what may have been taken before
         try:
-            if message.retain:
-                return  # the broker's memory of an old value is no wish to write it
             value = _value(message.payload, forward.key)
             command = Command(request_id=secrets.token_hex(16), point=forward.point, value=value,
                               issuer=self.context.name)
             encode_command(command)
-            why = self._gate.ask(command, lambda _answer: None)
+            why = self._gate.ask(command, lambda answer: self._forwarded(forward, answer))
         except MessageError as error:
             why = str(error)
         if why:
-            self._counts["$refused"] += 1
-            event(_log, logging.WARNING, "a value was not forwarded", topic=message.topic, point=forward.point,
-                  reason=why)
+            self._not_written(forward, why)
         else:
             self._counts["$commands"] += 1
+
+    def _forwarded(self, forward: MqttForward, answer: Answer) -> None:
+        if answer.status.is_final and answer.status not in (Status.VERIFIED, Status.WRITTEN):
+            self._not_written(forward, f"{answer.status}: {answer.message}")
+
+    def _not_written(self, forward: MqttForward, why: str) -> None:
+        self._counts["$refused"] += 1
+        now = time.monotonic()
+        if now >= self._say_after.get(forward, 0.0):
+            self._say_after[forward] = now + SAY_AGAIN
+            event(_log, logging.WARNING, "a value was not forwarded", topic=forward.topic, point=forward.point,
+                  reason=why)
 
     def _reject(self, topic: str, request_id: str, why: str) -> None:
         self._counts["$refused"] += 1
@@ -186,15 +202,6 @@ class MqttCommander(Base):
                 document[name] = to_json(value)
         self._counts["$answers"] += 1
         self.link.publish(Message(topic=f"{topic}/result", payload=json.dumps(document).encode(), qos=QOS))
-
-
-def _filter(template: str) -> str:
-    """The subscription that takes every topic of a template.
-
-    >>> _filter("devices/{id}/{point}/set")
-    'devices/+/+/set'
-    """
-    return "/".join("+" if "{" in level else level for level in template.split("/"))
 
 
 def _parse(payload: bytes | bytearray) -> dict[str, Any]:

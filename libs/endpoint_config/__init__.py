@@ -66,6 +66,7 @@ from .opcua_points import OpcUaField, OpcUaPoint
 from .rule_models import CommandRule, CommandRules, CommandSettings, Condition, Issuer, Rate
 from .schema import SchemaError, schema_path
 from .subscribing import Deadband, Mode, Subscribing
+from .topic_filters import apart, overlap
 from .transports import Parity, Rs485, SerialLine, TlsSettings, Transport
 from .type_dictionary import DictionaryError, TypeDictionary, read_type_dictionary
 from .writing import to_xml
@@ -131,6 +132,7 @@ __all__ = [
     "TypeDictionary",
     "WriteFunction",
     "ambiguous",
+    "apart",
     "attributes_of",
     "check_rules",
     "check_together",
@@ -148,6 +150,7 @@ __all__ = [
     "load_rules",
     "map_to_xml",
     "outstations_to_xml",
+    "overlap",
     "read_type_dictionary",
     "schema_path",
     "to_xml",

@@ -11,6 +11,7 @@ from .faults import Report, line_of, shown
 from .mqtt_connection import REPEATABLE, node_name, read_connection
 from .mqtt_models import MqttAggregate, MqttCommands, MqttForward, MqttRule, MqttSettings, MqttStore
 from .overrides import MQTT_VARIABLES, Overrides, given
+from .topic_filters import overlap
 from .values import Entry
 
 _REPEATABLE = frozenset(["segment", "rule", "aggregate", *REPEATABLE])
@@ -59,13 +60,18 @@ def read_mqtt_commands(element: etree._Element, report: Report) -> MqttCommands:
     set_topic = _template(entry, "set_topic", MqttCommands.set_topic)
     if "{point}" not in set_topic:
         entry.fault("set_topic", f"set_topic {shown(set_topic)} names no {{point}}; with {{id}} and {{point}}")
-    return MqttCommands(
+    made = MqttCommands(
         kind=kind, name=name, user=user, segments=segments, line=line, node=node, set_topic=set_topic,
         connection=read_connection(entry, overrides, f"cpc-{node}-{name}"),
         forwards=tuple(MqttForward(topic=child.get("topic", ""), point=child.get("point", ""),
                                    key=child.get("key", "value"), line=line_of(child))
                        for child in entry.repeated.get("forward", ())),
         origins=tuple(overrides.origins.items()))
+    for forward in made.forwards:
+        if overlap(forward.topic, made.set_filter):
+            report.fault(forward.line, f"topic {shown(forward.topic)} of a forward takes commands of set_topic too, so "
+                         f"one message would be both; a topic apart from {made.set_filter}")
+    return made
 
 
 def _variables(entry: Entry) -> tuple[str, ...]:

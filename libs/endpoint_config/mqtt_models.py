@@ -157,6 +157,11 @@ class MqttCommands(ConsumerSettings):
     origins: tuple[tuple[str, str], ...] = field(default=(), repr=False, compare=False)
     """Where each setting came from, by its name: `line N` or the environment variable; others are defaults."""
 
+    @property
+    def set_filter(self) -> str:
+        """The subscription that takes every topic of `set_topic`."""
+        return "/".join("+" if "{" in level else level for level in self.set_topic.split("/"))
+
 
 @dataclass(frozen=True, kw_only=True)
 class MqttPoint:

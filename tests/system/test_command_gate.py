@@ -6,6 +6,7 @@ import json
 import os
 import secrets
 import select
+import signal
 import socket
 import subprocess
 import time
@@ -170,6 +171,49 @@ def test_without_a_gate_the_command_line_says_so(tmp_path: Path) -> None:
     assert done.returncode == 3 and "no command gate" in done.stderr
     done = cpc("audit", "--folder", tmp_path)
     assert done.returncode == 3 and "no audit log" in done.stderr
+
+
+# ---------------------------------------------------------------- rules, and a gate that hangs
+
+
+def test_sighup_has_the_rules_read_again_and_a_fault_in_them_changes_nothing(plant: GatePlant,
+                                                                            gate: CommandClient) -> None:
+    path = plant.folder / "rules.xml"
+    before = path.read_text()
+    assert gate.write("PLC/Pump", True).rule == "ours"
+    path.write_text(before.replace("<rule name=\"slow\">", "<rule name=\"new\"><issuer user=\"*\"/><point>PLC/Pump"
+                                   "</point><effect>deny</effect></rule>\n<rule name=\"slow\">"))
+    plant.kill_gate(signal.SIGHUP)
+    plant.partition.wait_for("decides by new rules")
+    answer = gate.write("PLC/Pump", True)
+    assert (answer.status, answer.rule) == (Status.REFUSED, "new")
+    path.write_text(before.replace("count=\"1\"", "count=\"many\""))
+    plant.kill_gate(signal.SIGHUP)
+    plant.partition.wait_for(f"{path}:8: ")
+    assert "the old ones stay in force" in plant.partition.output
+    assert gate.write("PLC/Pump", True).rule == "new"
+    path.write_text(before)
+    plant.kill_gate(signal.SIGHUP)
+    wait_until(lambda: gate.write("PLC/Pump", True).status is Status.VERIFIED)
+    assert [r["event"] for r in log(plant)].count("rules") == 2
+
+
+def test_a_gate_that_was_stopped_carries_out_nothing_that_is_too_old(plant: GatePlant, gate: CommandClient) -> None:
+    before = len(plant.writes())
+    plant.kill_gate(signal.SIGSTOP)
+    try:
+        with plant.client("brief") as late:
+            gate.send(Command(request_id="stopped-1", point="PLC/Mode", value=31, issuer="brief"))
+            late.send(Command(request_id="stopped-2", point="PLC/Mode", value=32, issuer="brief"))
+            time.sleep(1.6)
+            plant.kill_gate(signal.SIGCONT)
+            for client in (gate, late):
+                answer = next(client.answers(time.monotonic() + 20.0))
+                assert answer.status is Status.REFUSED and "lay unread for" in answer.message
+    finally:
+        plant.kill_gate(signal.SIGCONT)
+    assert gate.write("PLC/Mode", 33, issuer="brief").status is Status.VERIFIED
+    assert len(plant.writes()) == before + 1
 
 
 # ---------------------------------------------------------------- who asks

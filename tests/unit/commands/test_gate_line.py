@@ -6,12 +6,9 @@ import fcntl
 import os
 import resource
 import secrets
-import shutil
 import socket
-import tempfile
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 from command_channel import (
@@ -24,67 +21,16 @@ from command_channel import (
     GateUnavailable,
     Mode,
     Status,
-    decode_command,
-    encode_answer,
 )
+from gate_far import Far, far_end
 
 from cpc.consumers.gate_line import RESEND, GateLine
 
 
-class Far:
-    """The gate's end, as the test plays it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "commands.sock"
-        self.lines: list[socket.socket] = []
-        self.listen()
-
-    def listen(self) -> None:
-        self.listener = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.listener.bind(str(self.path))
-        self.listener.listen(0)
-        self.listener.settimeout(5.0)
-
-    def accept(self) -> None:
-        connection, _ = self.listener.accept()
-        connection.settimeout(5.0)
-        self.lines.append(connection)
-
-    def hear(self) -> Command:
-        return decode_command(self.lines[-1].recv(65536))
-
-    def heard_nothing(self) -> bool:
-        self.lines[-1].setblocking(False)
-        try:
-            self.lines[-1].recv(65536)
-        except BlockingIOError:
-            return True
-        finally:
-            self.lines[-1].settimeout(5.0)
-        return False
-
-    def say(self, request_id: str, status: Status, message: str = "") -> None:
-        self.lines[-1].send(encode_answer(Answer(request_id=request_id, status=status, message=message)))
-
-    def crash(self) -> None:
-        """As a killed process leaves it: the socket file stays."""
-        for one in (*self.lines, self.listener):
-            one.close()
-        self.lines.clear()
-        self.path.unlink()
-
-    def close(self) -> None:
-        for one in (*self.lines, self.listener):
-            one.close()
-
-
 @pytest.fixture
 def far() -> Iterator[Far]:
-    folder = Path(tempfile.mkdtemp(prefix="gl-"))  # short: the path of a Unix socket holds 107 bytes
-    made = Far(folder)
-    yield made
-    made.close()
-    shutil.rmtree(folder)
+    with far_end() as made:
+        yield made
 
 
 @pytest.fixture
@@ -219,7 +165,7 @@ def test_the_fate_of_a_command_can_be_asked_for_while_it_is_under_way(far: Far, 
     assert [a.message for a in answers] == [""] and fates[0].message == UNDER_WAY
     far.say("r", Status.VERIFIED)
     until(line, lambda: len(answers) == 2)
-    assert not line.awaits("r") and len(fates) == 1
+    assert line.pending("r") is None and len(fates) == 1
 
 
 def test_a_final_answer_answers_the_question_for_it_too(far: Far, line: GateLine) -> None:
