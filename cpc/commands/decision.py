@@ -6,6 +6,7 @@ import fnmatch
 from dataclasses import dataclass, field
 
 from command_channel import Command, Mode, Value
+from command_channel.messages import format_time
 from endpoint_config import CommandRule, CommandRules, Issuer
 
 from cpc.commands.conditions import View, unmet
@@ -140,10 +141,11 @@ def _is_issuer(issuer: Issuer, name: str, peer: Peer) -> bool:
 def _expiry(rule: CommandRule, command: Command, now: Moment) -> str:
     if command.expires is None:
         return ""
+    clock = f" of this machine's clock, {format_time(now.wall)}"  # the issuer's may be wrong, or this one
     if command.expires <= now.wall:
-        return f"expired {now.wall - command.expires:.1f} s ago; a command with a later time"
+        return f"expired {now.wall - command.expires:.1f} s ago{clock}; a command with a later time"
     if command.expires > now.wall + rule.expires:
-        return f"expires {command.expires - now.wall:.0f} s ahead; at most {rule.expires:g} s by this rule"
+        return f"expires {command.expires - now.wall:.0f} s ahead{clock}; at most {rule.expires:g} s by this rule"
     return ""
 
 

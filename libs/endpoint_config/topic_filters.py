@@ -36,7 +36,7 @@ def apart(filters: Iterable[str]) -> tuple[str, ...]:
     made: list[str] = []
     for one in filters:
         wide = one
-        while found := next((other for other in made if overlap(wide, other)), None):
+        while (found := next((other for other in made if overlap(wide, other)), None)) is not None:
             made.remove(found)
             wide = _over(wide, found)
         made.append(wide)
