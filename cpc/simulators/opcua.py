@@ -75,8 +75,7 @@ class OpcUaSimulator:
         """Every node with its value, None while it is Bad or away."""
         for device in self._devices:
             for variable in device.variables.values():
-                away = variable.removed or variable.status >> 31 or variable.retyped is not None
-                yield f"{device.alias}/{variable.name}", None if away else variable.last.Value
+                yield from ((f"{device.alias}/{name}", value) for name, value in variable.shown())
 
     async def set_value(self, name: str, value: Any) -> None:
         """Have a node hold a value; OrderError where it can't, or where there is no such node."""

@@ -10,19 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from asyncua import ua
-from asyncua.crypto.permission_rules import User, UserRole
 from asyncua.crypto.security_policies import SECURITY_POLICY_TYPE_MAP
 from asyncua.server.server import Server
-from asyncua.server.user_managers import UserManager
 from endpoint_config import OpcUaServer
 from opcua_client import make_certificate, save
 from opcua_client.endpoints import MODES, NONE, POLICIES, POLICY_URI
 
 from cpc.simulators.faults import FaultList
 from cpc.simulators.opcua_nodesets import import_nodesets
-from cpc.simulators.opcua_session import SimulatedBinaryServer, SimulatedInternals, SimulatedSession, with_value
+from cpc.simulators.opcua_session import SimulatedBinaryServer, SimulatedInternals, SimulatedSession
+from cpc.simulators.opcua_structures import Shape, make_type, name_apart, of_type, remove_type
 from cpc.simulators.opcua_types import status_of, types, variant_type
+from cpc.simulators.opcua_users import OnlyUser
 from cpc.simulators.opcua_variables import Variable, variable_of
+from cpc.simulators.opcua_written import with_elements, with_value
 from cpc.simulators.request_log import RequestLog
 
 SERVER_URI = "urn:cpc-partition:simulator"
@@ -72,7 +73,7 @@ class Device:
     async def start(self) -> OpcUaServer:
         """Listen; returns the entry by which a client reaches it. OSError where the port can't be had."""
         self.hung.set()
-        internals = SimulatedInternals(user_manager=_Users(self.entry))
+        internals = SimulatedInternals(user_manager=OnlyUser(self.entry))
         internals.owner = self
         server = self._server = Server(iserver=internals)
         await server.init()
@@ -222,13 +223,18 @@ class Device:
         self.log.note(protocol="opcua", device=self.alias, client=client, user=user, operation=operation,
                       host=self.host, port=self.port, quantity=len(nodes), exception=status)
 
-    async def write(self, session: SimulatedSession, item: ua.WriteValue) -> ua.StatusCode:
+    async def write(self, session: SimulatedSession, wanted: ua.WriteValue) -> ua.StatusCode:
         """Write one attribute for a client, as far as the faults let it, and log it."""
+        item = wanted
         variable = self.variables.get(item.NodeId)
         is_value = variable is not None and item.AttributeId == types.AttributeIds.Value
         asked = item.Value.Value.Value if item.Value is not None and item.Value.Value is not None else None
         effect, met, status = "taken", "", ua.StatusCode(ua.UInt32(0))
-        if is_value and self.faults and variable is not None:
+        if wanted.IndexRange and variable is not None:
+            item, status = with_elements(wanted, variable.last)
+            if status.value:
+                effect = "refused"
+        if effect == "taken" and is_value and self.faults and variable is not None:
             item, effect, met, status = self._tampered(variable, item)
         if effect == "taken" or effect in ("clamped", "altered"):
             status = await session.write_through(item)
@@ -239,6 +245,7 @@ class Device:
             if item.Value is not None and item.Value.Value is not None:
                 variable.last = item.Value.Value
         name = variable.name if variable is not None else item.NodeId.to_string()
+        name += f"[{wanted.IndexRange}]" if wanted.IndexRange else ""
         self.log.note(protocol="opcua", device=self.alias, client=session.client, user=session.user_name,
                       operation="write", host=self.host, port=self.port, quantity=1, exception=status.value,
                       values=((f"{self.alias}/{name}", asked),), effect=effect, fault=met)
@@ -317,6 +324,7 @@ class Device:
         highest = max((n.namespace_index for n in self.entry.nodes if not n.namespace_uri), default=0)
         for number in range(2, highest + 1):
             await server.register_namespace(NAMESPACE_URI.format(number))
+        taken: set[str] = set()
         for place, node in enumerate(self.entry.nodes):
             index = node.namespace_index
             if node.namespace_uri:
@@ -325,6 +333,8 @@ class Device:
             if node_id in server.iserver.aspace:
                 continue  # the standard's own node, or the second entry for one node
             variable = variable_of(node, node_id, place)
+            if variable.shape is not None:
+                name_apart(variable.shape, taken)
             variable.begin(self.index)
             variable.last = variable.at(0.0)
             self.variables[node_id] = variable
@@ -335,35 +345,26 @@ class Device:
         assert self._server is not None
         name = ua.QualifiedName(variable.name, variable.node_id.NamespaceIndex)
         kind = variable.retyped or variable.type
+        datatype = None
+        if variable.shape is not None and variable.retyped is None:
+            await self._add_type(self._server, variable, variable.shape)
+            datatype = variable.shape.datatype
         shown = variable.data_value().Value if variable.retyped else variable.last
         objects = self._server.nodes.objects
-        made = await objects.add_variable(variable.node_id, name, shown, varianttype=kind)
+        made = await objects.add_variable(variable.node_id, name, shown, varianttype=kind, datatype=datatype)
         if variable.node is not None and variable.node.writable:
             await made.set_writable()
+
+    async def _add_type(self, server: Server, variable: Variable, shape: Shape) -> None:
+        """Give the server the type of a structure, in the namespace that its variable has now."""
+        index = variable.node_id.NamespaceIndex
+        if not shape.own or (shape.datatype in server.iserver.aspace and shape.datatype.NamespaceIndex == index):
+            return
+        await remove_type(server, shape)
+        await make_type(server, shape, index)
+        variable.last = of_type(shape, variable.last)
 
     async def _delete(self, variable: Variable) -> None:
         assert self._server is not None
         if variable.node_id in self._server.iserver.aspace:
             await self._server.delete_nodes([self._server.get_node(variable.node_id)])
-
-
-class _Users(UserManager):
-    """Takes the user of the entry, and nobody else."""
-
-    def __init__(self, entry: OpcUaServer) -> None:
-        self._entry = entry
-        self.certificate = b""
-        """Of a user who logs in by one, DER."""
-
-    def get_user(self, iserver: Any, username: str | None = None, password: str | bytes | None = None,
-                 certificate: Any = None) -> User | None:
-        """The user if name and password (or certificate) are the entry's, or it has none; None = refused."""
-        del iserver
-        user = User(role=UserRole.User, name=username)
-        if self.certificate:
-            return replace(user, name="certificate") if certificate == self.certificate else None
-        if not self._entry.username:
-            return user
-        wanted = self._entry.password.reveal() if self._entry.password is not None else ""
-        given = password.decode() if isinstance(password, bytes) else password or ""
-        return user if (username, given) == (self._entry.username, wanted) else None

@@ -13,8 +13,10 @@ from asyncua.server.server import Server
 from endpoint_config import OpcUaNode
 
 from cpc.simulators.faults import OrderError
-from cpc.simulators.opcua_types import NUMBERS, types, value_of
-from cpc.simulators.opcua_variables import Variable
+from cpc.simulators.opcua_definitions import Definitions, length_of
+from cpc.simulators.opcua_structures import Shape, fields_of
+from cpc.simulators.opcua_types import NUMBERS, types
+from cpc.simulators.opcua_variables import RANGE, Variable
 
 _HIERARCHY = frozenset([types.ObjectIds.Organizes, types.ObjectIds.HasComponent, types.ObjectIds.HasOrderedComponent])
 """References that lead from an object to what belongs to it; properties describe, and stand still."""
@@ -46,8 +48,9 @@ async def import_nodesets(server: Server, files: Sequence[Path], variables: dict
     uris = await server.get_namespace_array()
     entries: list[OpcUaNode] = []
     taken: set[str] = set()
+    definitions = Definitions(server)
     for node_id, path in _walk(server):
-        variable = _variable(server, node_id, len(entries))
+        variable = await _variable(server, definitions, node_id, len(entries))
         kind = _KINDS.get(node_id.NodeIdType)
         if variable is None or kind is None:
             continue
@@ -59,7 +62,9 @@ async def import_nodesets(server: Server, files: Sequence[Path], variables: dict
         writable = level is not None and bool(int(level.Value or 0) & 2)
         entries.append(OpcUaNode(
             name=name, namespace_index=node_id.NamespaceIndex, namespace_uri=uris[node_id.NamespaceIndex],
-            identifier_type=kind, identifier=str(node_id.Identifier), datatype=variable.type.name, writable=writable))
+            identifier_type=kind, identifier=str(node_id.Identifier), length=variable.length,
+            writable=writable and variable.shape is None, fields=fields_of(variable.shape) if variable.shape else (),
+            datatype=variable.shape.name if variable.shape else variable.type.name))
         variable.begin(0)
         variable.last = variable.at(0.0)
         await server.write_attribute_value(node_id, variable.data_value())
@@ -87,20 +92,27 @@ def _walk(server: Server) -> list[tuple[ua.NodeId, str]]:
     return sorted(found, key=lambda pair: pair[1])
 
 
-def _variable(server: Server, node_id: ua.NodeId, place: int) -> Variable | None:
-    """The variable of a node that can move: a single number or Boolean."""
-    space = server.iserver.aspace
-    rank = space.read_attribute_value(node_id, types.AttributeIds.ValueRank).Value
-    if rank is not None and rank.Value is not None and int(rank.Value) >= 0:
+async def _variable(server: Server, definitions: Definitions, node_id: ua.NodeId, place: int) -> Variable | None:
+    """The variable of a node that can move: numbers and Booleans, arrays of them, structures that hold any."""
+    def attribute(which: int) -> Any:
+        found = server.iserver.aspace.read_attribute_value(node_id, types.AttributeIds(which)).Value
+        return found.Value if found is not None else None
+
+    held = server.iserver.aspace.read_attribute_value(node_id, types.AttributeIds.Value).Value
+    rank, datatype = attribute(types.AttributeIds.ValueRank), attribute(types.AttributeIds.DataType)
+    if rank is not None and int(rank) > 1:
         return None
-    datatype = space.read_attribute_value(node_id, types.AttributeIds.DataType).Value
-    value = space.read_attribute_value(node_id, types.AttributeIds.Value).Value
-    kind = value.VariantType if value is not None and value.Value is not None else None
-    if kind is None and datatype is not None and isinstance(datatype.Value, ua.NodeId):
-        number = datatype.Value
-        if number.NamespaceIndex == 0 and isinstance(number.Identifier, int) and number.Identifier <= 25:
-            kind = ua.VariantType(number.Identifier)
+    length = length_of(rank, attribute(types.AttributeIds.ArrayDimensions))
+    if length and held is not None and isinstance(held.Value, list):
+        length = len(held.Value) or length
+    found = await definitions.find(datatype) if isinstance(datatype, ua.NodeId) else None
+    if isinstance(found, Shape):
+        if not any(leaf.kind in MOVING for _, leaf in found.leaves()):
+            return None
+        return Variable(name="", node_id=node_id, type=ua.VariantType.ExtensionObject, place=place, length=length,
+                        shape=found)
+    kind = held.VariantType if held is not None and held.Value is not None else getattr(found, "kind", None)
     if kind not in MOVING:
         return None
-    value_of(kind, 0.0, 0.0)
-    return Variable(name="", node_id=node_id, type=kind, place=place)
+    high = found.high if found is not None and found.datatype is not None else RANGE[1]
+    return Variable(name="", node_id=node_id, type=kind, place=place, length=length, high=high)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any, Protocol
 
 from asyncua import ua
@@ -170,11 +169,3 @@ class SimulatedBinaryServer(BinaryServer):
                          closing_tasks=self.closing_tasks, limits=self.limits)
         made.answers = self.answers
         return made
-
-
-def with_value(item: ua.WriteValue, value: Any) -> ua.WriteValue:
-    """The same write with another value of the same type."""
-    assert item.Value.Value is not None
-    variant = ua.Variant(value, item.Value.Value.VariantType)
-    return ua.WriteValue(NodeId=item.NodeId, AttributeId=item.AttributeId, IndexRange=item.IndexRange,
-                         Value=replace(item.Value, Value=variant))

@@ -38,10 +38,9 @@ class Sample:
         return max(low, min(high, round(self.number)))
 
 
-def value_of(kind: ua.VariantType, number: float, share: float, length: int = 0) -> Any:
-    """A value of a type that stands for a number, `share` of the way from low to high; a list for an array."""
-    made = _MAKERS[kind](Sample(number, share))
-    return [made] * length if length else made
+def value_of(kind: ua.VariantType, number: float, share: float) -> Any:
+    """A value of a type that stands for a number, `share` of the way from low to high."""
+    return _MAKERS[kind](Sample(number, share))
 
 
 _MAKERS: dict[ua.VariantType, Callable[[Sample], Any]] = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +11,7 @@ from asyncua import ua
 from endpoint_config import OpcUaNode
 
 from cpc.simulators.movements import PERIOD, Curve, Movement, Walk, wave
+from cpc.simulators.opcua_structures import Shape, shape_of
 from cpc.simulators.opcua_types import NUMBERS, WHOLE, types, value_of, variant_type
 
 NULL = ua.Variant(None, ua.VariantType.Null)
@@ -32,12 +34,16 @@ class Variable:
     high: float = RANGE[1]
     length: int = 0
     """Elements of an array, 0 = one value."""
+    shape: Shape | None = None
+    """How a structure lies on the wire, None for a built-in type."""
     node: OpcUaNode | None = None
     """Its entry, None for a node of a NodeSet."""
     curve: Curve | None = None
     """None = it stands still."""
     ordered: bool = False
     """Whether an order says how it moves."""
+    fields: dict[str, Any] = field(default_factory=dict)
+    """What a structure holds, by path."""
     last: ua.Variant = field(default_factory=lambda: NULL)
     status: int = 0
     """Status that a fault gives it."""
@@ -69,11 +75,44 @@ class Variable:
         """The value at a time."""
         assert self.curve is not None
         number = self.curve(seconds)
+        if self.shape is not None:
+            return self._structure(self.shape, seconds, number)
         if self.ordered and self.type not in NUMBERS:
             share = min(max(number, 0.0), 1.0)
         else:
             share = (number - self.low) / ((self.high - self.low) or 1.0)
-        return self.variant(value_of(self.type, number, share, self.length))
+        if not self.length:
+            return self.variant(value_of(self.type, number, share))
+        return self.variant(self._elements(number, share))
+
+    def _elements(self, number: float, share: float) -> list[Any]:
+        """They follow each other through the range; where an order says how they move, they go as one."""
+        span = (self.high - self.low) or 1.0
+        made = []
+        for place in range(self.length):
+            turned = (share + place / self.length) % 1.0
+            if self.ordered or not 0.0 <= share <= 1.0:
+                made.append(value_of(self.type, number, share))
+            else:
+                made.append(value_of(self.type, self.low + turned * span, turned))
+        return made
+
+    def _structure(self, shape: Shape, seconds: float, number: float) -> ua.Variant:
+        """Each of its values moves for itself; as one where an order says how."""
+        start = seconds + self.place * 7.0
+        how = (lambda _leaf, _seconds: number) if self.ordered else None
+        made = [shape.value(start + 11.0 * i, how) for i in range(self.length or 1)]
+        self.fields = {f"[{i}].{path}" if self.length else f".{path}": value
+                       for i, (_, said) in enumerate(made) for path, value in said.items()}
+        return self.variant([value for value, _ in made] if self.length else made[0][0])
+
+    def shown(self) -> Iterator[tuple[str, Any]]:
+        """Name and value, None while it is Bad or away; for a structure each of its values."""
+        away = self.removed or self.status >> 31 or self.retyped is not None
+        if self.shape is None:
+            yield self.name, None if away else self.last.Value
+        for path, value in self.fields.items():
+            yield self.name + path, None if away or self.curve is None else value
 
     def variant(self, value: Any) -> ua.Variant:
         """A value in its type."""
@@ -116,5 +155,7 @@ def variable_of(node: OpcUaNode, node_id: ua.NodeId, place: int) -> Variable:
     low = RANGE[0] if node.minimum is None else node.minimum
     high = low + RANGE[1] if node.maximum is None else node.maximum
     low = min(low, high - RANGE[1]) if node.minimum is None else low
-    return Variable(name=node.name, node_id=node_id, type=variant_type(node.datatype), place=place, low=low, high=high,
-                    length=node.length, node=node)
+    shape = shape_of(node) if node.fields else None
+    kind = ua.VariantType.ExtensionObject if shape is not None else variant_type(node.datatype)
+    return Variable(name=node.name, node_id=node_id, type=kind, place=place, low=low, high=high, length=node.length,
+                    shape=shape, node=node)

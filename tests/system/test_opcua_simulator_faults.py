@@ -73,7 +73,7 @@ def test_values_are_set_move_and_freeze(plant: ProtocolGatewaySimulator) -> None
     plant.order("fault freeze device=Tank")
     assert value(plant) == value(plant) == plant.values()["Tank/Level"]
     plant.order("move Tank/Open states 0,1 0.1")
-    assert plant.values()["Tank/Count"] == [plant.values()["Tank/Count"][0]] * 3
+    assert len(set(plant.values()["Tank/Count"])) == len(plant.values()["Tank/Count"]) == 3
     for wrong in ("set Tank/Open perhaps", "set Tank/Level high", "fault bad_status code=Bad_Luck"):
         with pytest.raises(OrderError):
             plant.order(wrong)

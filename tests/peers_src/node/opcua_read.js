@@ -8,7 +8,7 @@ const fs = require("fs"), os = require("os"), path = require("path");
 function plain(variant) {
   const value = variant.value;
   if (value === null || value === undefined) return null;
-  if (variant.arrayType !== 0) return Array.from(value, String);
+  if (variant.arrayType !== 0 && variant.dataType !== DataType.ExtensionObject) return Array.from(value, String);
   switch (variant.dataType) {
     case DataType.Int64:
       return ((BigInt(value[0]) << 32n) | BigInt(value[1] >>> 0)).toString();
@@ -16,6 +16,8 @@ function plain(variant) {
       return ((BigInt(value[0] >>> 0) << 32n) | BigInt(value[1] >>> 0)).toString();
     case DataType.ByteString:
       return Buffer.from(value).toString("hex");
+    case DataType.ExtensionObject:
+      return variant.arrayType === 0 ? value.toJSON() : Array.from(value, (one) => one.toJSON());
     case DataType.DateTime:
       return value.toISOString();
     case DataType.LocalizedText:
