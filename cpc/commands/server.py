@@ -104,9 +104,10 @@ class Server:
     def _turn(self) -> None:
         due = self._gate.next_due()
         sleep = LONGEST_SLEEP if due is None else max(0.0, min(LONGEST_SLEEP, due - time.monotonic()))
+        began = time.monotonic()
         ready = self._selector.select(min(sleep, CONNECT_AGAIN) if self._missing() else sleep)
         self._gate.view.refresh()
-        self._note_empty({key.fd for key, _ in ready})
+        self._note_empty({key.fd for key, _ in ready}, began)
         if self._reload_asked:  # before anything that came is decided
             self._reload_asked = False
             self._reload()
@@ -119,14 +120,16 @@ class Server:
             self._tidy_after = time.monotonic() + TIDY_SECONDS
             self._gate.tidy()
 
-    def _note_empty(self, ready: set[int]) -> None:
-        """What is not ready holds nothing now: what comes later in it is not older than that."""
-        now = time.monotonic()
+    def _note_empty(self, ready: set[int], began: float) -> None:
+        """What is not ready held nothing when the look began: what comes in it later is not older than that.
+
+        Not when the look ended: of one that a SIGSTOP interrupts nothing is told, whatever came meanwhile.
+        """
         if self._listener.fileno() not in ready:
-            self._nobody_at = now
+            self._nobody_at = began
         for client in self._clients:
             if client.connection.fileno() not in ready:
-                client.empty_at = now
+                client.empty_at = began
 
     def _settle(self, ready: list[Order]) -> None:
         """The log first, then the orders, then the answers."""
@@ -237,10 +240,11 @@ class Server:
         for _ in range(PACKETS_A_TURN):
             if client not in self._clients or len(client.unread) >= MOST_UNREAD:
                 return
+            looked = time.monotonic()
             try:
                 packet = client.connection.recv(MOST_BYTES + 1)
             except BlockingIOError:
-                client.empty_at = time.monotonic()
+                client.empty_at = looked
                 return
             except OSError:
                 packet = b""
