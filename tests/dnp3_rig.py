@@ -17,15 +17,20 @@ from dnp3_outstation import (
 START_UTC = 1_700_000_000_000
 
 
+def _of_octet(value: int) -> int:
+    for _ in range(8):
+        value = (value >> 1) ^ (0xA6BC if value & 1 else 0)
+    return value
+
+
+CRC_TABLE = [_of_octet(octet) for octet in range(256)]
+
+
 def crc_dnp(data: bytes) -> bytes:
-    """Bit by bit, straight from the polynomial."""
+    """Straight from the polynomial, an octet at a time."""
     value = 0
     for octet in data:
-        for bit in range(8):
-            mixed = (value ^ (octet >> bit)) & 1
-            value >>= 1
-            if mixed:
-                value ^= 0xA6BC
+        value = (value >> 8) ^ CRC_TABLE[(value ^ octet) & 0xFF]
     return (value ^ 0xFFFF).to_bytes(2, "little")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from consumers import Collector, Plant, context, plant, step_until
 from endpoint_config import ConsumerSettings, Dnp3Consumer, MqttCommands, MqttConnection, MqttSettings, OwnConsumer
+from peers import PATIENCE
 from process_image import attach
 
 from cpc.consumers import Consumer, Context
@@ -117,7 +118,7 @@ def test_it_runs_as_a_process_would_with_its_status_in_a_segment_and_ends_in_tim
         try:
             image = wait_for_segment(f"{shm_prefix}_status_shm_{told.name}")
             entries = f"{told.name}/$entries"
-            value, deadline = 0, time.monotonic() + 10
+            value, deadline = 0, time.monotonic() + PATIENCE
             while (seen := image.snapshot()[entries].value) is None or (kind.reads_journal and not seen):
                 value += 1
                 plant_.set({"A/M1": value})
@@ -136,7 +137,7 @@ def test_it_runs_as_a_process_would_with_its_status_in_a_segment_and_ends_in_tim
 def wait_for_segment(name: str) -> Any:
     from process_image import ImageError
 
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + PATIENCE
     while True:
         try:
             return attach(name)

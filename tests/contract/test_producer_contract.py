@@ -36,13 +36,13 @@ from cpc.simulators.opcua import OpcUaSimulator
 
 INTERVAL = 0.1
 MODBUS = tuple(
-    ModbusServer(alias=alias, ipaddr="127.0.0.1", port=1, timeout=0.5, retry_interval=1.0, points=(
+    ModbusServer(alias=alias, ipaddr="127.0.0.1", port=1, timeout=5.0, retry_interval=1.0, points=(
         ModbusPoint(name="M1", read_function=ReadFunction.HOLDING_REGISTERS, address=10),
         ModbusPoint(name="M2", read_function=ReadFunction.HOLDING_REGISTERS, address=11, interval=0.3),
     )) for alias in ("Pump ä", "Fan")
 )
 OPCUA = tuple(
-    OpcUaServer(alias=alias, url="opc.tcp://127.0.0.1:1", timeout=0.5, retry_interval=1.0, nodes=(
+    OpcUaServer(alias=alias, url="opc.tcp://127.0.0.1:1", timeout=5.0, retry_interval=1.0, nodes=(
         OpcUaNode(name="M1", namespace_index=2, identifier="1", datatype="Double"),
         OpcUaNode(name="M2", namespace_index=2, identifier="2", datatype="Int16", interval=0.3),
     )) for alias in ("Pump ä", "Fan")
@@ -101,7 +101,7 @@ def simulated(kind: Kind, folder: Path) -> Iterator[tuple[Any, ...]]:
     thread = threading.Thread(target=asyncio.run, args=(serve(),))
     thread.start()
     try:
-        assert ready.wait(20)
+        assert ready.wait(peers.PATIENCE)
         yield found[0]
     finally:
         over.set()
