@@ -7,7 +7,7 @@ touched block to every writer. Nothing that a consumer does can be seen here.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,10 +40,12 @@ class Publisher:
         Raises ValueError where a writer holds a point that is not among `points`.
         """
         self.points, self.blocks = arrange(points)
-        self.index = {point.full_name: row for row, point in enumerate(self.points)}
         for writer, semaphore in zip(writers, semaphores, strict=False):
             writer.semaphore = semaphore
         whole = next((w for w in writers if tuple(w.points) == self.points), None)
+        self.index: Mapping[str, int] = (
+            whole.index if whole is not None else {point.full_name: row for row, point in enumerate(self.points)}
+        )
         self.records = whole.records if whole is not None else np.zeros(len(self.points), RECORD)
         self.records["quality"] = BAD_WAITING_FOR_INITIAL_DATA
         self._outlets = [_Outlet(self, writer, shared=writer is whole) for writer in writers]
@@ -202,7 +204,8 @@ class _Outlet:
         if unknown:
             raise ValueError(f"{writer.name}: point {unknown[0]!r} is not acquired by this service")
         self._rows = np.array([publisher.index[p.full_name] for p in writer.points], np.intp)
-        self._row_of = {int(row): place for place, row in enumerate(self._rows)}
+        self._place_of = np.full(len(publisher.points), -1, np.intp)
+        self._place_of[self._rows] = np.arange(len(self._rows))
         self._block_of = np.full(len(publisher.blocks), -1, np.intp)
         owner = np.empty(len(publisher.points), np.intp)
         for block in publisher.blocks:
@@ -215,8 +218,8 @@ class _Outlet:
         )
 
     def set_text(self, row: int, text: str | bytes) -> None:
-        place = self._row_of.get(row)
-        if place is not None:
+        place = int(self._place_of[row])
+        if place >= 0:
             self.writer.set_text(place, text)
 
     def catch_up(self) -> None:

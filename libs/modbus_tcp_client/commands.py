@@ -48,7 +48,7 @@ class Commands:
         self.unit = unit
         self.masks = True
         """Whether function 22 is worth trying."""
-        self._waiting: deque[Command] = deque()
+        self._waiting: list[Command] = []
         self._active: Command | None = None
         self._beginning = False
 
@@ -67,7 +67,7 @@ class Commands:
             return
         self._beginning = True
         while self._active is None and self._waiting:
-            self._active = self._waiting.popleft()
+            self._active = self._waiting.pop(0)
             self._active.begin(now)
         self._beginning = False
 
@@ -296,10 +296,8 @@ class Writer:
         self._lock = threading.Lock()
         self._closed = False
         self._seen: dict[str, tuple[int, Value]] = {}
-        self._points = {
-            f"{unit.server.alias}/{point.name}": (unit, point) for unit in engine.units for point in unit.server.points
-        }
-        masks = any(point.writable and is_part(point) for _, point in self._points.values())
+        self._units = {unit.server.alias: unit for unit in engine.units}
+        masks = any(point.writable and is_part(point) for unit in engine.units for point in unit.server.points)
         if masks or any(unit.server.identify for unit in engine.units):
             from modbus_tcp_client.functions import mask_write
 
@@ -326,7 +324,7 @@ class Writer:
             unit.commands.end(now)
 
     def _begin(self, ordered: Ordered, now: int) -> None:
-        found = self._points.get(ordered.request.point)
+        found = self._find(ordered.request.point)
         if found is None:
             tell(ordered.done, unknown(ordered.request.point))
             return
@@ -342,6 +340,16 @@ class Writer:
         if not unit.commands.add(command, now):
             text = f"{unit.server.alias}: write {point.address}: {MOST_WAITING} commands wait already; write less often"
             tell(ordered.done, WriteResult(outcome=WriteOutcome.FAILED, message=text, quality=BAD_RESOURCE_UNAVAILABLE))
+
+    def _find(self, name: str) -> tuple[Unit, ModbusPoint] | None:
+        """Commands are rare: no table of all points is kept for them."""
+        publisher = self._engine.publisher
+        row = publisher.index.get(name)
+        unit = None if row is None else self._units.get(publisher.points[row].device)
+        if unit is None:
+            return None
+        alias = unit.server.alias
+        return next(((unit, point) for point in unit.server.points if f"{alias}/{point.name}" == name), None)
 
     def _steps(self, unit: Unit, point: ModbusPoint, request: WriteRequest) -> Steps:
         """What is known of the point is looked up when its turn comes: another write may have been before it."""

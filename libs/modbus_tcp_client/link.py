@@ -6,7 +6,6 @@ import random
 import select
 import socket
 import time
-from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -37,6 +36,13 @@ REOPEN_NS = 60_000_000_000
 class Link:
     """Sends, receives, times out and connects again; never blocks."""
 
+    __slots__ = (
+        "_armed", "_buffer", "_channel", "_closed", "_command_next", "_delay", "_dialer", "_engine", "_generation",
+        "_heard", "_opened", "_paced", "_resume_at", "_resuming", "_silence", "_slowest", "_stall", "_strays_allowed",
+        "_timeout", "_timeouts", "_zero_id", "backoff", "commands", "demotes", "exchange", "in_flight", "name",
+        "probe_after", "queue", "shared", "strays", "swept", "tap", "units", "up", "urgent", "way",
+    )
+
     def __init__(self, engine: Engine, way: Way, units: Sequence[Unit], tap: Tap | None = None) -> None:
         """`tap` sees every frame; None where nobody wants to."""
         self.tap = tap
@@ -51,11 +57,11 @@ class Link:
         """Whether a silent unit is only probed; else the connection is made anew."""
         self.in_flight = 1 if way.transport.is_line else min(unit.server.in_flight for unit in units)
         self.backoff = Backoff(min(unit.server.retry_interval for unit in units))
-        self.queue: deque[Poll] = deque()
+        self.queue: list[Poll] = []
         """Polls whose cycle has jobs to send; they take turns, a job each."""
-        self.urgent: deque[Job] = deque()
+        self.urgent: list[Job] = []
         """Jobs that go first: repetitions and probes."""
-        self.commands: deque[Job] = deque()
+        self.commands: list[Job] = []
         """Steps of commands; they take turns with the polls, and outlive the connection."""
         self._command_next = True
         self.up = False
@@ -280,18 +286,18 @@ class Link:
     def _open(self, now: int) -> bytearray:
         queue = self.queue
         if self.urgent:
-            job = self.urgent.popleft()
+            job = self.urgent.pop(0)
         elif self.commands and (self._command_next or not queue):
-            job = self.commands.popleft()
+            job = self.commands.pop(0)
             self._command_next = False
         else:
             self._command_next = True
             poll = queue[0]
             job = poll.next_job(now)
             if poll.cursor == len(poll.cycle):
-                queue.popleft()
+                queue.pop(0)
             elif len(queue) > 1:
-                queue.rotate(-1)
+                queue.append(queue.pop(0))
         if self.exchange.owes(job, now):
             job = Settling(self, job).job
         elif isinstance(job.owner, Command):

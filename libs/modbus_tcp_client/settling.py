@@ -48,7 +48,7 @@ class Settling:
         if isinstance(behind.owner, Command) and not behind.owner.wants(behind):
             return  # its deadline has passed meanwhile
         if job.failure is None or job.failure.exception:
-            self._link.urgent.appendleft(behind)
+            self._link.urgent.insert(0, behind)
             return
         behind.sent, behind.deadline = job.sent, job.deadline
         behind.failure = job.failure
