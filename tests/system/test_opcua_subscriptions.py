@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from typing import Any, Self
 
 import opcua_peers as plant
@@ -259,13 +260,16 @@ def test_node_opcua_lets_a_subscription_be_taken_over_without_a_value_lost(node_
         assert count(node_port, SUBSCRIPTION_COUNT) == 0
 
 
-def test_node_opcua_sends_its_types_too_and_is_left_without_sessions(node_port: int, shm_name: str) -> None:
+def test_node_opcua_sends_its_types_too_and_is_left_without_sessions(
+    tmp_path: Path, port: int, shm_name: str
+) -> None:
     nodes = [n for n in plant.typed_nodes() if n.name in ("Double", "Int64", "String", "Boolean", "ByteString", "Guid")]
-    with plant.Running(shm_name, plant.entry(node_port, nodes, subscribing=SUBSCRIBE)) as running:
+    with plant.node_opcua(port, tmp_path, "100"), \
+            plant.Running(shm_name, plant.entry(port, nodes, subscribing=SUBSCRIBE)) as running:
         running.wait(lambda: (running["S/$values"].value or 0) > 30)
         running.wait(lambda: all(running[f"S/{n.name}"].sequence > 3 for n in nodes))
         running.stop()
-        assert plant.sessions(node_port) == 1
+        assert plant.sessions(port) == 1  # ours, that asks; the other tests' server keeps those whose way was cut
 
 
 SUBSCRIPTION_COUNT = "i=2285"
