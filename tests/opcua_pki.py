@@ -11,7 +11,7 @@ from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from opcua_client.certificates import _host_name
 
@@ -66,9 +66,13 @@ def make(
     begin: float = -1, end: float = 365, uses: Sequence[str] | None = APPLICATION,
     purposes: Sequence[x509.ObjectIdentifier] = SERVER, ca: bool | None = False, path_length: int | None = None,
     bits: int = 2048, digest: Any = None, forged: bool = False, signer: rsa.RSAPrivateKey | None = None,
-    strange: bool = False, serial: int = 0,
+    strange: bool = False, serial: int = 0, names: Sequence[x509.GeneralName] = (),
+    extensions: Sequence[tuple[x509.ExtensionType, bool]] = (),
 ) -> Made:
-    """Make a certificate; without an issuer it is self-signed. `forged` changes a bit of its signature."""
+    """Make a certificate; without an issuer it is self-signed. `forged` changes a bit of its signature.
+
+    `names` are further alternative names, `extensions` further extensions, each with whether it is critical.
+    """
     own = key(f"{name} {bits}", bits)
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name), x509.NameAttribute(NameOID.ORGANIZATION_NAME,
                                                                                           "Plant")])
@@ -78,10 +82,12 @@ def make(
         .issuer_name(subject if issuer is None else issuer.certificate.subject)
         .serial_number(serial or x509.random_serial_number()).not_valid_before(day(begin)).not_valid_after(day(end))
     )
-    names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri)] if uri else []
-    names += [_host_name(host) for host in hosts]
-    if names and not ca:
-        builder = builder.add_extension(x509.SubjectAlternativeName(names), critical=False)
+    own_names: list[x509.GeneralName] = [x509.UniformResourceIdentifier(uri)] if uri else []
+    own_names += [*(_host_name(host) for host in hosts), *names]
+    if own_names and not ca:
+        builder = builder.add_extension(x509.SubjectAlternativeName(own_names), critical=False)
+    for extension, critical in extensions:
+        builder = builder.add_extension(extension, critical=critical)
     if ca is not None:
         builder = builder.add_extension(x509.BasicConstraints(ca, path_length if ca else None), critical=True)
     if uses is not None:
@@ -112,8 +118,8 @@ def authority(name: str, issuer: Made | None = None, **settings: Any) -> Made:
 
 
 def crl(issuer: Made, *revoked: Made, begin: float = -1, end: float | None = 30, signer: Made | None = None,
-        delta: bool = False) -> bytes:
-    """A revocation list in DER; `signer` signs it in the issuer's place."""
+        delta: bool = False, scope: x509.IssuingDistributionPoint | None = None) -> bytes:
+    """A revocation list in DER; `signer` signs it in the issuer's place, `scope` says for whom it is."""
     builder = x509.CertificateRevocationListBuilder().issuer_name(issuer.certificate.subject)
     builder = builder.last_update(day(begin)).next_update(day(end if end is not None else 3650))
     for made in revoked:
@@ -121,7 +127,22 @@ def crl(issuer: Made, *revoked: Made, begin: float = -1, end: float | None = 30,
         builder = builder.add_revoked_certificate(entry.revocation_date(day(-1)).build())
     if delta:
         builder = builder.add_extension(x509.DeltaCRLIndicator(1), critical=True)
+    if scope is not None:
+        builder = builder.add_extension(scope, critical=True)
     return builder.sign((signer or issuer).key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
+
+
+_RSA_WITH = bytes.fromhex("2a864886f70d0101")
+"""PKCS #1's signature algorithms, but for the last octet: 4 MD5, 5 SHA-1, 11 SHA-256 (RFC 8017, appendix C)."""
+
+
+def resigned(der: bytes, signer: rsa.RSAPrivateKey, last: int, digest: Any, *, is_list: bool = False) -> bytes:
+    """A certificate or revocation list with a signature of another hash, which the library no longer makes."""
+    other = der.replace(_RSA_WITH + b"\x0b", _RSA_WITH + bytes([last]))
+    signed = (x509.load_der_x509_crl(other).tbs_certlist_bytes if is_list
+              else x509.load_der_x509_certificate(other).tbs_certificate_bytes)
+    signature = signer.sign(signed, padding.PKCS1v15(), digest)
+    return other[: -len(signature)] + signature
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,15 @@ UNREADABLE = (ValueError, TypeError, OverflowError, UnsupportedAlgorithm, x509.D
               x509.UnsupportedGeneralNameType, x509.InvalidVersion, x509.ExtensionNotFound, AttributeError)
 """What the parser raises over content that it can't read."""
 
+_HASHES = frozenset(["sha1", "sha224", "sha256", "sha384", "sha512", "sha512-224", "sha512-256", "sha3-224", "sha3-256",
+                     "sha3-384", "sha3-512"])
 _UNDERSTOOD = frozenset([
     ExtensionOID.BASIC_CONSTRAINTS, ExtensionOID.KEY_USAGE, ExtensionOID.EXTENDED_KEY_USAGE,
     ExtensionOID.SUBJECT_ALTERNATIVE_NAME, ExtensionOID.SUBJECT_KEY_IDENTIFIER, ExtensionOID.AUTHORITY_KEY_IDENTIFIER,
     ExtensionOID.CRL_DISTRIBUTION_POINTS, ExtensionOID.CERTIFICATE_POLICIES, ExtensionOID.AUTHORITY_INFORMATION_ACCESS,
+    ExtensionOID.NAME_CONSTRAINTS, ExtensionOID.INHIBIT_ANY_POLICY,
 ])
+"""Policies are no reason to refuse as long as no CA demands one (policyConstraints, which is not understood here)."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -69,6 +73,11 @@ class Facts:
     def self_issued(self) -> bool:
         """Whether it names itself as its issuer."""
         return self.subject == self.issuer
+
+    @property
+    def checkable(self) -> bool:
+        """Whether a signature with its hash proves anything: MD5 and older ones do not."""
+        return self.hash_name in _HASHES
 
     @property
     def thumbprint(self) -> str:

@@ -13,6 +13,7 @@ from cryptography.x509.oid import ExtensionOID
 from opcua_client.facts import UNREADABLE, Facts
 from opcua_client.store import FoundList
 
+_BROKEN_HASHES = frozenset(["md2", "md4", "md5", "sha1"])
 _HARMLESS = frozenset([ExtensionOID.AUTHORITY_KEY_IDENTIFIER, ExtensionOID.CRL_NUMBER])
 
 
@@ -38,7 +39,7 @@ def look_up(certificate: Facts, issuer: Facts, lists: Iterable[FoundList], now: 
         try:
             if found.crl.issuer != issuer.subject:
                 continue
-            fault = _fault(found.crl, issuer)
+            fault = _fault(found.crl, issuer, certificate)
             if fault:
                 why = f"{found.path.name} {fault}"
                 continue
@@ -55,17 +56,42 @@ def look_up(certificate: Facts, issuer: Facts, lists: Iterable[FoundList], now: 
     return Verdict(revoked=False, known=known, why="" if known else why)
 
 
-def _fault(crl: x509.CertificateRevocationList, issuer: Facts) -> str:
-    """Why a list does not count at all, empty where it does."""
+def _fault(crl: x509.CertificateRevocationList, issuer: Facts, certificate: Facts) -> str:
+    """Why a list does not count at all for a certificate, empty where it does."""
     if issuer.uses is not None and "crl_sign" not in issuer.uses:
         return f"counts for nothing: {issuer.name} may not sign lists"
-    if any(extension.critical and extension.oid not in _HARMLESS for extension in crl.extensions):
+    if any(extension.critical and extension.oid not in _HARMLESS and not _covers(extension.value, certificate)
+           for extension in crl.extensions):
         return "is a delta or a partial list; a complete one is needed"
+    algorithm = crl.signature_hash_algorithm
+    if algorithm is None or algorithm.name in _BROKEN_HASHES:
+        name = algorithm.name if algorithm is not None else "an unknown hash"
+        return f"is signed with {name}, which proves nothing; the CA must sign its lists with SHA-256"
     try:
         genuine = crl.is_signature_valid(issuer.certificate.public_key())  # type: ignore[arg-type]
     except InvalidSignature:
         genuine = False
     return "" if genuine else f"is not signed by {issuer.name}"
+
+
+def _covers(extension: object, certificate: Facts) -> bool:
+    """Whether a list that is for some certificates is for this one (RFC 5280, clauses 5.2.5 and 6.3.3)."""
+    if not isinstance(extension, x509.IssuingDistributionPoint):
+        return False
+    if (extension.indirect_crl or extension.only_contains_attribute_certs or extension.only_some_reasons
+            or extension.relative_name):
+        return False
+    if (extension.only_contains_user_certs and certificate.is_ca) or (
+            extension.only_contains_ca_certs and not certificate.is_ca):
+        return False
+    if not extension.full_name:
+        return True
+    try:
+        points = certificate.certificate.extensions.get_extension_for_class(x509.CRLDistributionPoints).value
+    except x509.ExtensionNotFound:
+        return False
+    named = {name for point in points for name in point.full_name or ()}
+    return bool(named & set(extension.full_name))
 
 
 def _out_of_date(crl: x509.CertificateRevocationList, now: datetime) -> str:

@@ -7,7 +7,7 @@ one first in the order of the standard, each with what an engineer can do about 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from ipaddress import ip_address
@@ -16,6 +16,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from opcua_client import qualities
 from opcua_client.facts import LONGEST_CHAIN, Facts, shown
+from opcua_client.name_constraints import violation
 from opcua_client.revocation import look_up
 from opcua_client.store import Store
 
@@ -30,6 +31,7 @@ OLD_HASHES = SHA2 | {"sha1"}
 """Those that the deprecated policies take as well."""
 APPLICATION_USES = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment")
 """Key usage of an application's certificate (Part 6, clause 6.2.2)."""
+_NEW = "give the server a new certificate, RSA 2048 with SHA-256"
 _USE_NAMES = {"content_commitment": "nonRepudiation", "digital_signature": "digitalSignature",
               "key_encipherment": "keyEncipherment", "data_encipherment": "dataEncipherment"}
 HOST, DATES, REVOCATION = "waive_host_name", "waive_dates", "waive_revocation_list"
@@ -65,26 +67,32 @@ class Rules:
 def problems(sent: Sequence[Facts], store: Store, rules: Rules) -> Iterator[Problem]:
     """All that is wrong with the first certificate of `sent`; the others that came with it help to follow the chain."""
     leaf = sent[0]
-    chain, broken = build_chain(leaf, [*(f.facts for f in store.trusted), *(f.facts for f in store.issuers), *sent[1:]])
+    known = [*(f.facts for f in store.trusted), *(f.facts for f in store.issuers), *sent[1:]]
+    known.sort(key=lambda facts: not facts.begin <= rules.now <= facts.end)  # a CA that got a new certificate has two
+    chain, broken = build_chain(leaf, known, store.trusts)
     if broken is not None and not (rules.pinned and broken.quality == qualities.BAD_CERTIFICATE_CHAIN_INCOMPLETE):
         yield broken
-    yield from _policy(chain, rules)
+    judged = chain[:1] if rules.pinned else chain
+    yield from _policy(judged, rules)
     if not rules.pinned and not any(store.trusts(facts) for facts in chain):
         yield _untrusted(chain)
-    yield from _dates(chain, rules.now)
+    yield from _dates(judged, rules.now)
     if not rules.pinned:
         yield from _host(leaf, rules.host)
     yield from _uri(leaf, rules.application_uri)
-    yield from _usage(chain)
+    yield from _usage(judged)
     yield from _revocation(chain, store, rules)
 
 
-def build_chain(leaf: Facts, known: Sequence[Facts]) -> tuple[list[Facts], Problem | None]:
+def build_chain(leaf: Facts, known: Sequence[Facts], trusts: Callable[[Facts], bool] = lambda _: True
+                ) -> tuple[list[Facts], Problem | None]:
     """The certificate and its issuers up to a self-signed one, and what is wrong with that.
 
-    Of several candidates the first that leads to a root is taken. Broken chains are given as far as they go.
+    Of several chains the first is taken in which somebody is trusted, else the first that leads to a root. Broken
+    chains are given as far as they go.
     """
     best: list[Facts] = [leaf]
+    whole: list[Facts] = []
     forged: Facts | None = None
     waiting, seen = [[leaf]], {leaf.der}
     while waiting:
@@ -92,8 +100,11 @@ def build_chain(leaf: Facts, known: Sequence[Facts]) -> tuple[list[Facts], Probl
         last = chain[-1]
         if len(chain) > len(best):
             best = chain
-        if last.self_issued and last.signed_by(last):
-            return chain, None
+        if last.self_issued and (last.signed_by(last) or not last.checkable):  # a root's own signature proves nothing
+            if any(trusts(facts) for facts in chain):
+                return chain, None
+            whole = whole or chain
+            continue
         if len(chain) > LONGEST_CHAIN:
             continue
         named = [f for f in known if f.subject == last.issuer and f.der not in seen]
@@ -102,6 +113,12 @@ def build_chain(leaf: Facts, known: Sequence[Facts]) -> tuple[list[Facts], Probl
         if (named or last.self_issued) and not real:
             forged = forged or last
         waiting += [[*chain, f] for f in reversed(real)]
+    if whole:
+        return whole, None
+    if forged is not None and not forged.checkable:
+        return best, Problem(
+            quality=qualities.BAD_CERTIFICATE_POLICY_CHECK_FAILED, advice=_NEW,
+            what=f"{forged} is signed with {forged.hash_name or 'an unknown hash'}, which proves nothing")
     if forged is not None:
         return best, Problem(
             quality=qualities.BAD_CERTIFICATE_INVALID, what=f"the signature on {forged} is wrong",
@@ -128,7 +145,7 @@ def _policy(chain: Sequence[Facts], rules: Rules) -> Iterator[Problem]:
         else:
             continue
         yield Problem(quality=qualities.BAD_CERTIFICATE_POLICY_CHECK_FAILED, what=what,
-                      advice="give the server a new certificate, RSA 2048 with SHA-256")
+                      advice=_NEW)
 
 
 def _untrusted(chain: Sequence[Facts]) -> Problem:
@@ -154,6 +171,8 @@ def _host(leaf: Facts, host: str) -> Iterator[Problem]:
     if any(same_host(host, name) for name in leaf.hosts):
         return
     names = ", ".join(shown(name) for name in leaf.hosts[:4]) or "no host"
+    if any("*" in name for name in leaf.hosts):
+        names += " (a * stands for no host in OPC UA)"
     yield Problem(quality=qualities.BAD_CERTIFICATE_HOST_NAME_INVALID, waiver=HOST,
                   what=f"{leaf} is for {names} and not for {shown(host)}",
                   advice="connect by a name that stands in it, or say waive_host_name in the entry")
@@ -164,7 +183,16 @@ def same_host(one: str, other: str) -> bool:
     try:
         return ip_address(one) == ip_address(other)
     except ValueError:
-        return one.rstrip(".").casefold() == other.rstrip(".").casefold()
+        return _spelled(one) == _spelled(other)
+
+
+def _spelled(host: str) -> str:
+    """A host name as certificates have it, whose letters are ASCII (RFC 5280, clause 7.2)."""
+    plain = host.rstrip(".").casefold()
+    try:
+        return plain if plain.isascii() else plain.encode("idna").decode()
+    except UnicodeError:
+        return plain
 
 
 def _uri(leaf: Facts, application_uri: str) -> Iterator[Problem]:
@@ -188,6 +216,11 @@ def _usage(chain: Sequence[Facts]) -> Iterator[Problem]:
         if what:
             yield Problem(quality=qualities.BAD_CERTIFICATE_ISSUER_USE_NOT_ALLOWED, what=f"the issuer {facts} {what}",
                           advice="have the certificate issued by a real CA")
+    broken = violation(chain)
+    if broken is not None:
+        yield Problem(quality=qualities.BAD_CERTIFICATE_ISSUER_USE_NOT_ALLOWED,
+                      what=f"the issuer {broken[0]} {broken[1]}",
+                      advice="have the certificate issued for names that this CA may issue for, or by another CA")
 
 
 def _leaf_misuse(leaf: Facts) -> str:

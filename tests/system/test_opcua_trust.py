@@ -1,8 +1,7 @@
-"""The trust matrix: what a real server shows, what stands in the folder, and what is decided (Part 4, clause 6.1.3)."""
+"""What stands on a trust decision: sessions, passwords, users with certificates, renewal, hostile certificates."""
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import re
 import shutil
@@ -10,7 +9,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,34 +18,13 @@ import opcua_peers as plant
 import opcua_pki as pki
 import peers
 import pytest
-from asyncua.server.server import Server
-from asyncua.ua import SecurityPolicyType
-from cryptography.x509.oid import ExtendedKeyUsageOID
-from endpoint_config.models import OpcUaServer, Secret, SecurityMode
-from opcua_client import OpcUaClient, OpcUaError, make_certificate, save
+from endpoint_config.models import Secret, SecurityMode
+from opcua_client import OpcUaClient, make_certificate, save
 from opcua_client.endpoints import POLICY_URI
 from opcua_client.keeping import distrust, renew, trust
 from opcua_pki import Made, Pki, authority, crl, make
+from opcua_shown import asyncua_server, attempt, client_pair, entry, shows
 from process_image.quality import quality_name
-
-from cpc.simulators.address_space import quick_address_space
-
-
-@dataclass(frozen=True, kw_only=True)
-class Case:
-    """One line of the matrix."""
-
-    name: str
-    shows: Callable[[], Made]
-    """The server's certificate."""
-    folder: Callable[[Pki, Made], object] = lambda folder, shown: folder.put("trusted/certs", shown)
-    """Fills the folder of certificates."""
-    entry: dict[str, Any] = field(default_factory=dict)
-    """Settings of the entry."""
-    refused: str = ""
-    """Name of the quality, empty where it is accepted."""
-    says: str = ""
-    """What the reason names."""
 
 
 @cache
@@ -59,221 +37,44 @@ def middle() -> Made:
     return authority("Line 3 CA", root(), path_length=0)
 
 
-def of_root(**settings: Any) -> Made:
-    return make("PLC", root(), **settings)
-
-
-def of_middle() -> Made:
-    return make("PLC", middle())
-
-
-def by_root(folder: Pki, shown: Made) -> object:
-    return folder.put("trusted/certs", root()).put("trusted/crl", crl(root()))
-
-
-def by_leaf(folder: Pki, shown: Made) -> object:
-    """The server's own certificate is trusted, its CA only known."""
-    return folder.put("trusted/certs", shown).put("issuers/certs", root()).put("issuers/crl", crl(root()))
-
-
-def by_chain(folder: Pki, shown: Made) -> object:
-    folder.put("trusted/certs", root()).put("trusted/crl", crl(root()))
-    return folder.put("issuers/certs", middle()).put("issuers/crl", crl(middle()))
-
-
-def nothing(folder: Pki, shown: Made) -> object:
-    return folder.put("trusted/certs")
-
-
-CASES = [
-    Case(name="self-signed, unknown", shows=lambda: make("PLC"), folder=nothing,
-         refused="BadCertificateUntrusted", says="cpc certs trust"),
-    Case(name="self-signed, trusted", shows=lambda: make("PLC")),
-    Case(name="CA trusted", shows=of_root, folder=by_root),
-    Case(name="CA unknown", shows=of_root, folder=nothing, refused="BadCertificateChainIncomplete", says="Plant root"),
-    Case(name="CA unknown, certificate trusted", shows=of_root, refused="BadCertificateChainIncomplete",
-         says="--issuer"),
-    Case(name="CA known, certificate trusted", shows=of_root, folder=by_leaf),
-    Case(name="CA known, nobody trusted", shows=of_root, refused="BadCertificateUntrusted", says="trusted/certs",
-         folder=lambda f, s: f.put("trusted/certs").put("issuers/certs", root()).put("issuers/crl", crl(root()))),
-    Case(name="intermediate with its issuer", shows=of_middle, folder=by_chain),
-    Case(name="intermediate without its issuer", shows=of_middle, refused="BadCertificateChainIncomplete",
-         says="Plant root", folder=lambda f, s: f.put("trusted/certs", middle()).put("trusted/crl", crl(middle()))),
-    Case(name="intermediate missing", shows=of_middle, folder=by_root, refused="BadCertificateChainIncomplete",
-         says="Line 3 CA"),
-    Case(name="intermediate's list missing", shows=of_middle, says="Line 3 CA",
-         refused="BadCertificateRevocationUnknown",
-         folder=lambda f, s: f.put("trusted/certs", root(), middle()).put("trusted/crl", crl(root()))),
-    Case(name="root's list missing", shows=of_middle, says="Plant root",
-         refused="BadCertificateIssuerRevocationUnknown",
-         folder=lambda f, s: f.put("trusted/certs", root(), middle()).put("trusted/crl", crl(middle()))),
-    Case(name="expired", shows=lambda: make("PLC", begin=-10, end=-1), refused="BadCertificateTimeInvalid",
-         says="expired on"),
-    Case(name="expired, dates waived", shows=lambda: make("PLC", begin=-10, end=-1), entry={"waive_dates": True}),
-    Case(name="not yet valid", shows=lambda: make("PLC", begin=2, end=9), refused="BadCertificateTimeInvalid",
-         says="not valid before"),
-    Case(name="CA expired", shows=of_root, refused="BadCertificateIssuerTimeInvalid", says="Plant root",
-         folder=lambda f, s: f.put("trusted/certs", authority("Plant root", begin=-9, end=-1)).put(
-             "trusted/crl", crl(root()))),
-    Case(name="wrong host", shows=lambda: make("PLC", hosts=["plc7", "10.0.0.7"]),
-         refused="BadCertificateHostNameInvalid", says="plc7, 10.0.0.7 and not for 127.0.0.1"),
-    Case(name="wrong host, waived", shows=lambda: make("PLC", hosts=["plc7"]), entry={"waive_host_name": True}),
-    Case(name="wrong usage", shows=lambda: make("PLC", uses=("digital_signature",)),
-         refused="BadCertificateUseNotAllowed", says="keyEncipherment"),
-    Case(name="a client's certificate", shows=lambda: make("PLC", purposes=[ExtendedKeyUsageOID.CLIENT_AUTH]),
-         refused="BadCertificateUseNotAllowed", says="no server's"),
-    Case(name="issued by no CA", shows=lambda: make("PLC", make("Other PLC")), says="Other PLC",
-         refused="BadCertificateIssuerUseNotAllowed",
-         folder=lambda f, s: f.put("trusted/certs", make("Other PLC"), s).put("trusted/crl", crl(make("Other PLC")))),
-    Case(name="weak key", shows=lambda: make("PLC", bits=1024), refused="BadCertificatePolicyCheckFailed",
-         says="2048 bits"),
-    Case(name="revoked", shows=lambda: make("PLC", root(), serial=4711), refused="BadCertificateRevoked",
-         says="was revoked by Plant root", folder=lambda f, s: f.put("trusted/certs", root()).put(
-             "trusted/crl", crl(root(), s))),
-    Case(name="revoked, trusted by itself", shows=lambda: make("PLC", root(), serial=4711),
-         refused="BadCertificateRevoked", folder=lambda f, s: by_leaf(f, s) and f.put("issuers/crl", crl(root(), s))),
-    Case(name="CA revoked", shows=of_middle, refused="BadCertificateIssuerRevoked", says="Line 3 CA",
-         folder=lambda f, s: by_middle_revoked(f)),
-    Case(name="revocation list missing", shows=of_root, refused="BadCertificateRevocationUnknown",
-         says="waive_revocation_list", folder=lambda f, s: f.put("trusted/certs", root())),
-    Case(name="revocation list missing, waived", shows=of_root, entry={"waive_revocation_list": True},
-         folder=lambda f, s: f.put("trusted/certs", root())),
-    Case(name="revoked, list waived", shows=lambda: make("PLC", root(), serial=4711), refused="BadCertificateRevoked",
-         entry={"waive_revocation_list": True, "waive_dates": True, "waive_host_name": True},
-         folder=lambda f, s: f.put("trusted/certs", root()).put("trusted/crl", crl(root(), s, begin=-9, end=-1))),
-    Case(name="revocation list ran out", shows=of_root, refused="BadCertificateRevocationUnknown", says="ran out on",
-         folder=lambda f, s: f.put("trusted/certs", root()).put("trusted/crl", crl(root(), begin=-9, end=-1))),
-    Case(name="revocation list forged", shows=of_root, refused="BadCertificateRevocationUnknown",
-         says="is not signed by Plant root",
-         folder=lambda f, s: f.put("trusted/certs", root()).put("trusted/crl", crl(root(), signer=make("PLC")))),
-    Case(name="bad signature", shows=lambda: of_root(forged=True), folder=by_root, refused="BadCertificateInvalid",
-         says="signature"),
-    Case(name="bad signature of its own", shows=lambda: make("PLC", forged=True), refused="BadCertificateInvalid",
-         says="signature"),
-    Case(name="signed by another of the CA's name", shows=lambda: of_root(signer=pki.key("attacker")), folder=by_root,
-         refused="BadCertificateInvalid", says="signature"),
-    Case(name="store missing", shows=lambda: make("PLC"), folder=lambda f, s: None,
-         refused="BadCertificateUntrusted", says="is not there"),
-    Case(name="named in the entry, for another host", shows=lambda: make("PLC", hosts=["plc7"]),
-         folder=lambda f, s: None, entry={"server_certificate": "shown"}),
-    Case(name="named in the entry, its CA unknown", shows=of_root, folder=lambda f, s: None,
-         entry={"server_certificate": "shown"}),
-    Case(name="named in the entry, expired", shows=lambda: make("PLC", begin=-9, end=-1), folder=lambda f, s: None,
-         entry={"server_certificate": "shown"}, refused="BadCertificateTimeInvalid", says="expired"),
-    Case(name="named in the entry, revoked", shows=lambda: make("PLC", root(), serial=4711),
-         refused="BadCertificateRevoked", entry={"server_certificate": "shown"},
-         folder=lambda f, s: f.put("trusted/certs").put("issuers/certs", root()).put("issuers/crl", crl(root(), s))),
-    Case(name="another one named in the entry", shows=lambda: make("PLC"), entry={"server_certificate": "other"},
-         refused="BadCertificateUntrusted", says="is not the one in"),
-]
-
-
-def by_middle_revoked(folder: Pki) -> object:
-    folder.put("trusted/certs", root()).put("trusted/crl", crl(root(), middle()))
-    return folder.put("issuers/certs", middle()).put("issuers/crl", crl(middle()))
-
-
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of the client's own pair."""
-    folder = tmp_path_factory.mktemp("client")
-    made = make("Client", uri=plant.CLIENT_URI, purposes=[ExtendedKeyUsageOID.CLIENT_AUTH])
-    made.save(folder, "client")
-    return folder
+    return client_pair(tmp_path_factory.mktemp("client"))
 
 
 @contextmanager
-def shows(made: Made, client: Path, folder: Path, *arguments: str) -> Iterator[int]:
-    """A real server (open62541) with this certificate; gives its port."""
-    certificate, private = made.save(folder, "shown")
-    port = peers.free_port()
-    with plant.open62541(port, "doubles=1", f"certificate={certificate}", f"key={private}",
-                         f"trust={client / 'client.der'}", *arguments):
-        yield port
+def switching(first: int, then: int) -> Iterator[int]:
+    """Somebody on the way: the first connection (discovery) goes to one server, all others to another one."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    listener.settimeout(10)
+    ends: list[socket.socket] = []
 
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        with suppress(OSError):
+            while data := source.recv(65536):
+                target.sendall(data)
+        with suppress(OSError):
+            target.shutdown(socket.SHUT_RDWR)
 
-def entry(port: int, client: Path, folder: Path, **settings: Any) -> OpcUaServer:
-    """The entry of a secured server whose certificates are in `folder`/pki."""
-    values: dict[str, Any] = {
-        "security_policy": plant.POLICIES[0], "security_mode": SecurityMode.SIGN_AND_ENCRYPT,
-        "client_app_uri": plant.CLIENT_URI, "client_certificate": client / "client.der",
-        "client_private_key": client / "client.pem", "trust_folder": folder / "pki", **settings,
-    }
-    return plant.entry(port, plant.doubles(1), **values)
+    def accept() -> None:
+        with suppress(OSError):
+            for count in itertools.count():
+                one, _ = listener.accept()
+                other = socket.create_connection(("127.0.0.1", then if count else first))
+                ends.extend((one, other))
+                for pair in ((one, other), (other, one)):
+                    threading.Thread(target=pump, args=pair, daemon=True).start()
 
-
-def attempt(server: OpcUaServer) -> OpcUaError | None:
-    """Connect and read; the reason where that is refused."""
-    connection = OpcUaClient.of(server)
-    try:
-        connection.connect()
-        assert connection.read_value("i=2259").quality == 0
-    except OpcUaError as error:
-        return error
-    finally:
-        connection.disconnect()
-    return None
-
-
-@pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-def test_a_server_is_trusted_or_refused_as_the_standard_says_and_the_reason_helps(
-    case: Case, client: Path, tmp_path: Path
-) -> None:
-    shown, folder = case.shows(), Pki(tmp_path / "pki")
-    case.folder(folder, shown)
-    named = {"shown": tmp_path / "shown.der", "other": client / "client.der"}
-    settings = {**case.entry, **({"server_certificate": named[case.entry["server_certificate"]]}
-                                 if "server_certificate" in case.entry else {})}
-    with shows(shown, client, tmp_path) as port:
-        error = attempt(entry(port, client, tmp_path, **settings))
-    if not case.refused:
-        assert error is None
-        assert folder.rejected() == []
-        return
-    assert error is not None
-    assert quality_name(error.quality) == case.refused, error
-    assert case.says in str(error)
-    assert error.advice
-    assert len(str(error)) < 400 + len(str(tmp_path))
-    if folder.folder.is_dir():
-        assert len(folder.rejected()) == 2  # the certificate, and why
-
-
-@contextmanager
-def asyncua_server(made: Made, folder: Path, *, policy: str = "Basic256Sha256_SignAndEncrypt",
-                   edit: Callable[[Any], None] = lambda offer: None) -> Iterator[int]:
-    """A real server (asyncua) in a thread, for what open62541 would not start with; gives its port.
-
-    `edit` changes each EndpointDescription that it offers.
-    """
-    loop, ready = asyncio.new_event_loop(), threading.Event()
-    port, ended = peers.free_port(), asyncio.Event()
-
-    async def serve() -> None:
-        server = Server()
-        with quick_address_space():
-            await server.init()
-        await server.set_application_uri(pki.URI)
-        server.set_endpoint(f"opc.tcp://127.0.0.1:{port}")
-        server.set_security_policy([getattr(SecurityPolicyType, policy)])
-        certificate, private = made.save(folder, "shown")
-        await server.load_certificate(certificate)
-        await server.load_private_key(private.with_suffix(".pem"))
-        async with server:
-            for offer in server.iserver.endpoints:
-                edit(offer)
-            ready.set()
-            await ended.wait()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
+    thread = threading.Thread(target=accept)
     thread.start()
     try:
-        assert ready.wait(30)
-        yield port
+        yield listener.getsockname()[1]
     finally:
-        loop.call_soon_threadsafe(ended.set)
-        thread.join(20)
-        loop.close()
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+        for one in (listener, *ends):
+            one.close()
 
 
 def test_a_certificate_of_another_application_is_refused_and_nothing_waives_that(client: Path, tmp_path: Path) -> None:
@@ -309,40 +110,6 @@ def test_what_is_not_offered_is_not_replaced_by_less(client: Path, tmp_path: Pat
     assert error is not None
     assert quality_name(error.quality) == "BadSecurityChecksFailed"
     assert "it offers None/None" in str(error)
-
-
-@contextmanager
-def switching(first: int, then: int) -> Iterator[int]:
-    """Somebody on the way: the first connection (discovery) goes to one server, all others to another one."""
-    listener = socket.create_server(("127.0.0.1", 0))
-    listener.settimeout(10)
-    ends: list[socket.socket] = []
-
-    def pump(source: socket.socket, target: socket.socket) -> None:
-        with suppress(OSError):
-            while data := source.recv(65536):
-                target.sendall(data)
-        with suppress(OSError):
-            target.shutdown(socket.SHUT_RDWR)
-
-    def accept() -> None:
-        with suppress(OSError):
-            for count in itertools.count():
-                one, _ = listener.accept()
-                other = socket.create_connection(("127.0.0.1", then if count else first))
-                ends.extend((one, other))
-                for pair in ((one, other), (other, one)):
-                    threading.Thread(target=pump, args=pair, daemon=True).start()
-
-    thread = threading.Thread(target=accept)
-    thread.start()
-    try:
-        yield listener.getsockname()[1]
-    finally:
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join(10)
-        for one in (listener, *ends):
-            one.close()
 
 
 def test_a_session_must_promise_what_discovery_promised(client: Path, tmp_path: Path) -> None:
