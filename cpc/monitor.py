@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -56,6 +56,8 @@ class Monitor:
     """Whether the process of a service runs and has reported so."""
     restart: Callable[[str], None] = lambda _service: None
     """Kill the process of a service; it is then started again."""
+    consumers: Collection[str] = ()
+    """Services whose segment is a status of their own, which they log themselves; it is watched for hangs alone."""
     _watched: list[_Watched] = field(default_factory=list)
     _short: bool = False
 
@@ -94,7 +96,7 @@ class Monitor:
         except ImageError:
             return  # not there yet, or just being replaced
         self._look_for_hang(watched, stale=snapshot.stale)
-        if not snapshot.stale:
+        if not snapshot.stale and watched.service not in self.consumers:
             _log_devices(watched, snapshot)
 
     def _look_for_hang(self, watched: _Watched, *, stale: bool) -> None:

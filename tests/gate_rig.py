@@ -98,10 +98,13 @@ class GatePlant:
         for answer in send_orders(self.folder / "c", [words]):
             assert answer["ok"], answer
 
+    def gate_pid(self) -> int:
+        """The gate's process."""
+        return int(re.findall(r"running service=commands pid=(\d+)", self.partition.output)[-1])
+
     def kill_gate(self, number: signal.Signals = signal.SIGKILL) -> None:
         """A signal to the gate's process, which the supervisor starts again where it dies of it."""
-        pid = int(re.findall(r"running service=commands pid=(\d+)", self.partition.output)[-1])
-        os.kill(pid, number)
+        os.kill(self.gate_pid(), number)
 
     def seen(self) -> list[dict[str, Any]]:
         """What the simulated devices logged."""

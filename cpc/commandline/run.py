@@ -71,7 +71,7 @@ def _run_processes(args: Namespace, services: Sequence[Settings], files: dict[st
     status = run_consumers.status_segments(args, partition)
     supervisor = Supervisor(commands)
     watched = {**{s.kind: s.segments for s in services}, **{name: pair[:1] for name, pair in status.items()}}
-    monitor = Monitor(watched, is_ready=supervisor.is_ready, restart=supervisor.kill)
+    monitor = Monitor(watched, is_ready=supervisor.is_ready, restart=supervisor.kill, consumers=status)
     supervisor.on_tick = monitor.tick
     names = {name: guard for s in services for name, guard in zip(s.segments, s.semaphores, strict=True)}
     names.update(status.values())

@@ -13,6 +13,7 @@ from process_image import fences
 from process_image.attached import Attached
 from process_image.layout import CUT_FLAG, RECORD, Word
 from process_image.points import Point
+from process_image.quality import is_bad
 from process_image.snapshot import Snapshot, Value, as_text, typed
 
 BATCH: Final = 16384
@@ -71,11 +72,13 @@ class Changes:
         return len(self.rows)
 
     def value(self, entry: int) -> Value:
-        """Typed value of one entry."""
+        """Typed value of one entry, as in a Sample: None where nothing had ever been read (or a text is lost)."""
         point = self.points[int(self.rows[entry])]
+        record = self.records[entry]
+        if record["source_time"] == 0 and is_bad(int(record["quality"])):
+            return None
         if point.is_text:
             return self.texts.get(entry)
-        record = self.records[entry]
         return typed(float(record["value"]), int(record["raw"]), point.type)
 
 

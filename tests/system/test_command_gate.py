@@ -280,3 +280,27 @@ def test_a_user_gets_a_bounded_number_of_connections(plant: GatePlant) -> None:
     for one in many:
         one.close()
     wait_until(lambda: ask(plant.socket, b"x").status is Status.REFUSED)
+
+
+def test_health_asks_the_gate_too_and_leaves_no_trace(plant: GatePlant, gate: CommandClient) -> None:
+    ask = ("health", "--config", plant.folder / "partition.xml", "--json")
+    before = len(log(plant))
+    done = cpc(*ask)
+    assert (done.returncode, json.loads(done.stdout)["gate"]) == (0, "answers"), done.stderr
+    assert len(log(plant)) == before
+    pid = plant.gate_pid()
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        done = cpc(*ask)
+        assert done.returncode == 1
+        assert "does not answer" in done.stderr
+        assert json.loads(done.stdout)["healthy"] is False
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    plant.socket.rename(plant.folder / "elsewhere")
+    try:
+        done = cpc(*ask)
+        assert done.returncode == 3
+        assert "no command gate" in done.stderr
+    finally:
+        (plant.folder / "elsewhere").rename(plant.socket)

@@ -334,6 +334,24 @@ def test_a_full_disk_raises_an_alarm_and_live_publishing_goes_on_and_all_is_well
             consumer.stop()
 
 
+def test_the_alarm_of_a_full_disk_ends_when_there_is_room_again_and_nothing_waits_to_be_kept(tmp_path, shm_name):
+    with mosquitto(tmp_path) as broker, \
+            publishing(tmp_path, shm_name, settings(broker.port), ["D/V"]) as (consumer, plant_):
+        step_until(consumer, lambda: consumer.outbox.store is not None and consumer.health().connected)
+        room, consumer.outbox.store.try_room = consumer.outbox.store.try_room, full_disk
+        consumer.outbox.disk_fault = "No space left on device"  # as an outage left it
+        plant_.set({"D/V": 1})
+        step_until(consumer, lambda: consumer.health().counts["$alarm"] == 1)
+        consumer.outbox.store.try_room = room
+        step_until(consumer, lambda: not consumer.health().counts["$alarm"], 5)
+        assert consumer.health().message == ""
+        assert not (tmp_path / "mqtt" / "room").exists()
+
+
+def full_disk() -> None:
+    raise OSError(28, "No space left on device")
+
+
 def fill(disk: Path) -> bool:
     """Take what room is left, as somebody else would."""
     try:

@@ -42,6 +42,21 @@ def test_values_arrive_exactly_with_every_quality_of_service(tmp_path: Path, shm
     assert fan["timestamp"] == "2023-11-14T22:13:20.123456789Z"
 
 
+def test_what_could_never_be_read_is_told_as_bad_without_a_value(tmp_path: Path, shm_name: str) -> None:
+    rules = (MqttRule(qos=1, include=("*/Power", "*/State")),)
+    with mosquitto(tmp_path) as broker, subscriber(broker.port, "devices/#") as witness, \
+            plant(shm_name, POINTS) as plant_:
+        plant_.set({"Pump 1/Power": 0}, quality=0x80340000, source_time=0)  # before the publisher comes
+        consumer = publisher(tmp_path, shm_name, settings(broker.port, rules=rules))
+        step_until(consumer, lambda: len(witness.messages("devices/.*/Power")) >= 1)
+        plant_.set({"Pump 1/State": ""}, quality=0x800A0000, source_time=0)
+        step_until(consumer, lambda: len(witness.messages("devices/.*/State")) >= 1)
+        consumer.stop()
+        told = [json.loads(text) for _, _, _, text in witness.messages("devices/.*/(Power|State)")]
+    assert [(m["sensor_type"], m["value"], m["quality"]) for m in told] == [
+        ("Power", None, 0x80340000), ("State", None, 0x800A0000)]
+
+
 @VERSIONS
 def test_birth_farewell_and_will_stand_on_the_heartbeat_and_the_devices_states_are_retained(
     tmp_path: Path, shm_name: str, version: str,

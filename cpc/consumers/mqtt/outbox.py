@@ -159,6 +159,8 @@ class Outbox:
         self._end_congestion()
         if self.keeps:
             self._keep_batch(danger=danger)
+        if self.disk_fault and not self._batch:
+            self._look_for_room()
         self._drain()
         self.write_down()
 
@@ -340,6 +342,18 @@ class Outbox:
             return True
         self._disk_retry = time.monotonic() + RETRY_DISK
         return False
+
+    def _look_for_room(self) -> None:
+        """End the fault with its cause, also where the broker is back and nothing has to be kept that would show it."""
+        if self.store is None or time.monotonic() < self._disk_retry:
+            return
+        try:
+            self.store.try_room()
+        except OSError as error:
+            self.disk_fault = str(error.strerror or error)
+            self._disk_retry = time.monotonic() + RETRY_DISK
+        else:
+            self.disk_fault = ""
 
     def _note_kept(self, flights: Sequence[_Flight], kept: Sequence[_Flight]) -> None:
         """The journal may forget them all: they are in the store, or not meant to be kept."""

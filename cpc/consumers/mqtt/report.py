@@ -6,7 +6,8 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from mqtt_link import Message
-from process_image import Changes, Snapshot
+from process_image import Changes, Snapshot, is_bad
+from process_image.quality import BAD_WAITING_FOR_INITIAL_DATA
 
 from cpc.consumers.mqtt.payload import Clock, compact, number, text, time_of
 from cpc.consumers.mqtt.rules import Plan, Rows
@@ -47,16 +48,20 @@ def entries_of(plan: Plan, changes: Changes, chosen: Rows) -> Iterator[Entry]:
     for entry, row, value, raw, quality, source, received, cycle in zip(*columns, strict=True):
         sensor = plan.sensors[row]
         if sensor is not None:
-            made = number(value, raw, sensor.kind) if sensor.kind else text(changes.value(entry))
+            if source == 0 and is_bad(quality):
+                made = "null"
+            else:
+                made = number(value, raw, sensor.kind) if sensor.kind else text(changes.value(entry))
             yield Entry(row, made, time_of(source, received, quality), quality, first + entry, cycle)
 
 
 def entries_of_snapshot(plan: Plan, snapshot: Snapshot, rows: Rows) -> Iterator[Entry]:
-    """Rows of a snapshot as they stand there; what was never read is left out."""
+    """Rows of a snapshot as they stand there; what was never tried to read is left out."""
     for row in rows.tolist():
         sample = snapshot[row]
-        if sample.value is not None and plan.sensors[row] is not None:
-            sensor_kind = "" if sample.point.is_text else sample.point.type
+        tried = sample.value is not None or sample.raw_quality != BAD_WAITING_FOR_INITIAL_DATA
+        if tried and plan.sensors[row] is not None:
+            sensor_kind = "" if sample.point.is_text or sample.value is None else sample.point.type
             record = snapshot.records[row]
             made = (number(float(record["value"]), int(record["raw"]), sensor_kind) if sensor_kind
                     else text(sample.value))

@@ -161,6 +161,16 @@ class Store:
             self._done_apart.remove(self.done)
         self._unlink_done()
 
+    def try_room(self) -> None:
+        """Whether the disk would take a chunk now, of which nothing is left; raises OSError where it would not."""
+        path = self._folder / "room"
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            path.unlink()  # first, so that a kill leaves nothing
+            os.posix_fallocate(descriptor, 0, self._chunk_size)
+        finally:
+            os.close(descriptor)
+
     def drop_oldest(self) -> int:
         """Make room: drop the oldest chunk, unless it is the only one; returns how many messages were dropped."""
         if len(self._chunks) < 2:

@@ -43,6 +43,15 @@ def say(writer, **devices):
     writer.heartbeat()
 
 
+def test_a_consumer_logs_itself_how_it_is(writer, caplog):
+    caplog.set_level(logging.INFO, "monitor")
+    watching = monitor.Monitor({"consumer:mqtt": (writer.name,)}, consumers={"consumer:mqtt"})
+    say(writer, A=(0, "A: refused"), B=(1, ""))
+    watching.tick()
+    watching.close()
+    assert caplog.messages == []
+
+
 def test_devices_that_come_and_go_are_logged_once_each(writer, watching, caplog):
     say(writer, A=(0, ""), B=(0, ""))
     watching.tick()

@@ -139,6 +139,23 @@ def test_texts_come_with_their_entries(shm_name: str) -> None:
             assert dict(got[3 * k : 3 * k + 3]) == {"t": f"text {k}", "b": bytes([k]), "n": float(k)}
 
 
+def test_a_bad_entry_of_what_was_never_read_has_no_value_and_a_later_bad_one_keeps_the_last_good(shm_name: str) -> None:
+    with create(shm_name, ["n", Point(name="t", type="string", size=8)]) as writer, attach(shm_name) as image:
+        cursor = image.cursor()
+        writer.records["quality"] = 0x800A0000
+        writer.publish()
+        for row, value in enumerate((7.0, "seven")):
+            writer.set_value(row, value)
+        writer.records["quality"], writer.records["source_time"] = 0, 1
+        writer.publish()
+        writer.records["quality"] = 0x800A0000
+        writer.publish()
+        (batch,) = image.changes(cursor)
+        got = [(image.points[row].name, batch.value(i)) for i, row in enumerate(batch.rows)]
+        assert sorted(got[:2]) == [("n", None), ("t", None)]
+        assert sorted(got[2:4]) == sorted(got[4:]) == [("n", 7.0), ("t", "seven")]
+
+
 def test_texts_that_were_overwritten_are_none_and_counted(shm_name: str) -> None:
     with create(shm_name, [Point(name="t", type="string", size=10)], long_bytes=25) as writer, \
             attach(shm_name) as image:
