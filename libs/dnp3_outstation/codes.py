@@ -30,8 +30,12 @@ class Function(IntEnum):
     UNSOLICITED_RESPONSE = 130
 
 
-NO_RESPONSE = frozenset([Function.DIRECT_OPERATE_NR, Function.IMMED_FREEZE_NR, Function.FREEZE_CLEAR_NR])
-"""Requests that are never answered."""
+NO_RESPONSE = frozenset([Function.DIRECT_OPERATE_NR, Function.IMMED_FREEZE_NR, Function.FREEZE_CLEAR_NR, 12, 33])
+"""Requests that are never answered; 12 (freeze at time) and 33 (authentication) are not supported besides."""
+BROADCAST_FUNCTIONS = frozenset([
+    Function.WRITE, Function.DIRECT_OPERATE_NR, Function.IMMED_FREEZE_NR, Function.FREEZE_CLEAR_NR,
+    Function.ENABLE_UNSOLICITED, Function.DISABLE_UNSOLICITED, Function.ASSIGN_CLASS, Function.RECORD_CURRENT_TIME])
+"""Requests that may be sent to all: those whose answer nobody needs. A control that has one is never broadcast."""
 
 
 class IIN(IntFlag):

@@ -77,6 +77,11 @@ class EventBuffer:
         """Append events in the order in which they happened; the oldest of a full class give way."""
         classes = events["cls"] & 0x7F
         for cls in (1, 2, 3):
+            if not self.sizes[cls]:  # none are wanted, so none are lost
+                none = classes == cls
+                self._forget_texts(events[none])
+                events, classes = events[~none], classes[~none]
+                continue
             mine = classes == cls
             count = int(np.count_nonzero(mine))
             if count > self.sizes[cls]:  # more than fit at once: only the latest
@@ -183,6 +188,8 @@ class EventBuffer:
 
     def confirm(self) -> int:
         """The master has what was written: remove it; gives how many. Room clears the overflow."""
+        if not len(self):
+            return 0
         rows = (self.states == WRITTEN).nonzero()[0]
         if not len(rows):
             return 0

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from dnp3_outstation.codes import IIN, NO_RESPONSE, CommandStatus, Function, Qualifier
+from dnp3_outstation.codes import BROADCAST_FUNCTIONS, IIN, NO_RESPONSE, CommandStatus, Function, Qualifier
 from dnp3_outstation.commands import OPERATES, Command, Parsed, Selection, echo, parse_commands
 from dnp3_outstation.functions import Functions, SessionTime
 from dnp3_outstation.headers import BadRequest, ObjectHeader, parse_headers
@@ -64,16 +64,18 @@ class Executor:
     def execute(self, data: bytes, now: Instant, *, broadcast: bool) -> Response | Pending | None:
         """Carry one request out; None where it is not answered, Pending where the answer takes time."""
         code = data[1]
+        if broadcast and code not in BROADCAST_FUNCTIONS:
+            return None
         try:
             function = Function(code)
         except ValueError:
-            return Response(indications=IIN.NO_FUNC_CODE_SUPPORT)
+            return None if code in NO_RESPONSE else Response(indications=IIN.NO_FUNC_CODE_SUPPORT)
         try:
             headers = parse_headers(data[2:], objects=function in _WITH_OBJECTS)
             if headers and function in _BARE:
                 raise BadRequest(IIN.PARAMETER_ERROR)
             if function in _CONTROLS:
-                result = self._control(function, headers, data, now, broadcast=broadcast)
+                result = self._control(function, headers, data, now)
             else:
                 result = self._other(function, headers, now)
         except BadRequest as bad:
@@ -114,15 +116,13 @@ class Executor:
 
     # --- controls ---------------------------------------------------------------------------------------------
 
-    def _control(self, function: Function, headers: list[ObjectHeader], data: bytes, now: Instant, *,
-                 broadcast: bool) -> Response | Pending:
+    def _control(self, function: Function, headers: list[ObjectHeader], data: bytes,
+                 now: Instant) -> Response | Pending:
         """SELECT, OPERATE and the direct operates (clause 4.4.3)."""
         parsed = parse_commands(headers)
         if not parsed or len(data) + 2 > self._session.settings.fragment:
             raise BadRequest(IIN.PARAMETER_ERROR)
         octets, sequence = data[2:], data[0] & 0x0F
-        if broadcast and function in (Function.SELECT, Function.OPERATE):
-            raise BadRequest(IIN.PARAMETER_ERROR)  # who could not answer must not be half of a select
         if function == Function.OPERATE:
             status = self._selection.check(octets, sequence, now.monotonic)
             if status != CommandStatus.SUCCESS:

@@ -27,6 +27,9 @@ PRM: Final = 0x40
 FCB: Final = 0x20
 FCV: Final = 0x10
 _UNCONFIRMED: Final = PRM | Primary.UNCONFIRMED_USER_DATA
+_DATALESS: Final = frozenset([
+    Primary.RESET_LINK_STATES, Primary.TEST_LINK_STATES, Primary.REQUEST_LINK_STATUS])
+"""Functions whose frames are five octets long (table 9-2)."""
 _COUNTED: Final = frozenset([Primary.TEST_LINK_STATES, Primary.CONFIRMED_USER_DATA])
 
 
@@ -97,7 +100,7 @@ class LinkLayer:
     def _primary(self, frame: Frame) -> Iterator[Segment]:
         """A frame that the master began: we are the secondary station (clause 9.2.6.4)."""
         function = frame.function
-        if frame.count_valid != (function in _COUNTED):
+        if frame.count_valid != (function in _COUNTED) or (frame.data and function in _DATALESS):
             self.ignored += 1
         elif function == Primary.UNCONFIRMED_USER_DATA:
             if frame.data:

@@ -195,7 +195,7 @@ class Session:
 
     def _take_broadcast(self, data: bytes, address: int, now: Instant) -> None:
         """A request to all: carried out, never answered, told by IIN1.0 with the next response (clause 9.2.5.2)."""
-        if address in BROADCASTS and data[1] != Function.READ:
+        if address in BROADCASTS:
             self.executor.execute(data, now, broadcast=True)
         self.indications.broadcast(address)
 

@@ -18,7 +18,7 @@ FIN: Final = 0x40
 CON: Final = 0x20
 HEAD: Final = 4
 """Octets of application control, function and indications."""
-LEAST_AHEAD: Final = 2
+LEAST_AHEAD: Final = 4
 MOST_AHEAD: Final = 16
 """Fragments that are built at once, first and at last: the master waits for the first ones."""
 

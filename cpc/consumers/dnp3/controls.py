@@ -70,8 +70,8 @@ class Controls:
 
     def _check(self, command: Command) -> CommandStatus:
         served = self.outputs.get((command.kind, command.index))
-        idle = (command.kind == Kind.BINARY_OUTPUT and command.operation == Operation.NUL
-                and command.trip_close == TripClose.NUL)
+        idle = command.kind == Kind.BINARY_OUTPUT and (not command.count or (
+            command.operation == Operation.NUL and command.trip_close == TripClose.NUL))
         if served is None or not served.writable or idle:
             return CommandStatus.NOT_SUPPORTED
         if self.local:

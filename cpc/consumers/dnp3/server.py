@@ -122,6 +122,8 @@ class Server:
         if data:
             self._take(connection, data, moment)
         if connection.session is not None:
+            if data:
+                connection.push(moment.monotonic)  # first: the master waits for it
             connection.session.tick(moment)
             connection.push(moment.monotonic)
             if data and not connection.output:

@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,16 @@ def outputs() -> dict[tuple[Kind, int], Served]:
     served = Served(segment="s", point="A/y", config=PointConfig(kind=Kind.ANALOG_OUTPUT, index=0), scale=2.0,
                     writable=True, range=(0.0, 10.0))
     return {(Kind.ANALOG_OUTPUT, 0): served}
+
+
+def test_a_control_that_is_to_be_executed_no_times_is_not():
+    gate, relay = Gate(), (Kind.BINARY_OUTPUT, 0)
+    ready = Controls({relay: replace(outputs()[Kind.ANALOG_OUTPUT, 0], config=PointConfig(kind=relay[0], index=0))},
+                     gate=gate)
+    never = replace(control(*relay, value=1.0), count=0)
+    assert ready.select([never]) == ready.operate([never], 1) == [CommandStatus.NOT_SUPPORTED]
+    assert gate.open == []
+    assert ready.operate([replace(never, count=1)], 2) is None and len(gate.open) == 1
 
 
 def test_controls_are_refused_with_the_status_that_says_why():

@@ -122,6 +122,13 @@ def test_link_tcp_in_pieces_is_the_same_as_whole():
     assert len(answers) == 1 and [f.control for f in master.link] == [0x0B]
 
 
+@pytest.mark.parametrize("control", [0xC0, 0xC9, 0xF2])
+def test_link_frames_that_have_no_data_are_ignored_with_data(control):
+    _, master = outstation()
+    assert master.put(frame(control, b"data")) == [] and master.link == []
+    assert master.session.link.ignored == 1
+
+
 def test_link_unknown_function_is_not_supported():
     _, master = outstation()
     master.put(frame(0xC7))
@@ -461,7 +468,7 @@ def test_application_too_many_controls_are_refused_one_by_one():
 def test_application_broadcast_is_carried_out_unanswered_and_told(address):
     outputs = Outputs()
     _, master = outstation(commands=outputs)
-    assert master.request(DIRECT, crob(), destination=address) == []
+    assert master.request(DIRECT_NR, crob(), destination=address) == []
     assert len(outputs.done) == 1
     assert master.request(READ, CLASS_0, destination=address) == []
     answer = only(master.request(READ, CLASS_0))
@@ -472,6 +479,35 @@ def test_application_broadcast_is_carried_out_unanswered_and_told(address):
         answer = only(master.request(READ, CLASS_0))
         master.confirm(answer)
     assert not only(master.request(READ, CLASS_0)).iin & IIN.BROADCAST
+
+
+@pytest.mark.parametrize("function", [SELECT, OPERATE, DIRECT, 7, 9, 13, 14, 23, 70])
+def test_application_broadcast_of_what_has_to_be_answered_is_not_carried_out(function):
+    outputs = Outputs()
+    device, master = outstation(commands=outputs)
+    counter(device, master, 41.0)
+    change(device, master, 5.0)
+    objects = b"\x14\x00\x06" if function in (7, 9) else crob() if function in (SELECT, OPERATE, DIRECT) else b""
+    assert master.request(function, objects, destination=0xFFFF) == []
+    assert outputs.done == [] and len(master.session.buffer) == 2
+    assert device.database[Kind.FROZEN_COUNTER].time[0] == 0
+    assert only(master.request(READ, CLASS_0)).iin & IIN.BROADCAST
+
+
+@pytest.mark.parametrize("function", [12, 33])
+def test_application_unknown_function_without_acknowledgement_is_not_answered(function):
+    _, master = outstation()
+    assert master.request(function, CLASS_0) == []
+
+
+def test_application_class_without_a_buffer_has_no_events_and_no_overflow():
+    device, master = outstation(event_buffers=(10, 0, 0))
+    change(device, master, 5.0)
+    device.update_texts([0], [b"text"], [START_UTC], master.now)
+    change(device, master, 1.0, kind=Kind.BINARY_INPUT)
+    answer = only(master.request(READ, EVENTS))
+    assert answer.objects[:2] == b"\x02\x02" and not answer.iin & (IIN.EVENT_BUFFER_OVERFLOW | IIN.CLASS_2_EVENTS)
+    assert not master.session.buffer._texts
 
 
 def test_application_broadcast_as_confirmed_link_frame_is_ignored():
