@@ -23,7 +23,8 @@ from cpc import logs, processes
 from cpc.names import SERVICES
 
 if TYPE_CHECKING:
-    from cpc.service import Settings, Stop
+    from cpc.service_settings import Settings
+    from cpc.stopping import Stop
 
 STOP_SECONDS = 1.6
 """Longest wait for the service threads of `main()` after a stop."""
@@ -44,8 +45,8 @@ def modbus_tcp_service(
     not fit into its time; `keep` leaves the segments in place at the end. `on_ready` is called when the segments
     are taken. `stop` ends it from another thread; without one SIGTERM and SIGINT do.
 
-    Raises ConfigError for a fault in a file, cpc.service.Refused where it can't run as told (a name that another
-    process holds, too little room in /dev/shm, a plan that can't be kept).
+    Raises ConfigError for a fault in a file, cpc.service_settings.Refused where it can't run as told (a name that
+    another process holds, too little room in /dev/shm, a plan that can't be kept).
     """
     _service("modbus", files, config=config, xsd=xsd, namespace=namespace, interval=interval, force=force, keep=keep,
              stop=stop, on_ready=on_ready)
@@ -66,9 +67,9 @@ def _service(
     interval: float | None, force: bool, keep: bool, stop: Stop | None, on_ready: Callable[[], None],
     packets: str = "", packet_devices: Sequence[str] = (),
 ) -> None:
-    from cpc import service
+    from cpc import service, service_settings
 
-    settings = service.settings_for(kind, files, config, namespace=namespace, interval=interval)
+    settings = service_settings.settings_for(kind, files, config, namespace=namespace, interval=interval)
     settings = replace(settings, xsd=Path(xsd) if xsd else None, force=force, unlink=not keep, packets=packets,
                        packet_devices=tuple(packet_devices))
     with _signals_stop(stop) as stopping:
@@ -87,14 +88,14 @@ def main(
     """
     from endpoint_config import ConfigError
 
-    from cpc import service
+    from cpc.service_settings import Refused, all_settings
 
     try:
         chosen = [
             replace(settings, force=force, unlink=not keep)
-            for settings in service.all_settings(modbus, opcua, config, namespace=namespace, interval=interval)
+            for settings in all_settings(modbus, opcua, config, namespace=namespace, interval=interval)
         ]
-    except (ConfigError, service.Refused) as error:
+    except (ConfigError, Refused) as error:
         _report(str(error))
         return 1
     return run_threads(chosen, duration=duration, stop=stop, on_ready=on_ready)
@@ -139,13 +140,15 @@ class _Crew:
         from endpoint_config import ConfigError
 
         from cpc import service
+        from cpc.service_settings import Refused
+        from cpc.stopping import wait_for_files
 
         try:
-            if self.wait and not service.wait_for_files(settings.files, self.wait, self.stopping):
+            if self.wait and not wait_for_files(settings.files, self.wait, self.stopping):
                 self.failed = not self.stopping.requested
                 return
             service.serve(settings, self.stopping, self._one_ready)
-        except (ConfigError, service.Refused) as error:
+        except (ConfigError, Refused) as error:
             self.failed = True
             _report(str(error))
         except Exception:  # noqa: BLE001 - a thread ends here; the process follows it, with status 1
@@ -163,7 +166,7 @@ class _Crew:
 @contextlib.contextmanager
 def _signals_stop(stop: Stop | None) -> Iterator[Stop]:
     """Give a Stop: the caller's, or a new one that SIGTERM and SIGINT request while this is the main thread."""
-    from cpc.service import Stop as New
+    from cpc.stopping import Stop as New
 
     if stop is not None:
         yield stop
@@ -212,17 +215,19 @@ def run_process(argv: Sequence[str] | None = None) -> int:
     from endpoint_config import ConfigError
 
     from cpc import service
+    from cpc.service_settings import Refused
+    from cpc.stopping import wait_for_files
 
     try:
         with _signals_stop(None) as stopping:
             service.import_manager(args.service)
-            if args.wait and not service.wait_for_files(args.file, args.wait, stopping):
+            if args.wait and not wait_for_files(args.file, args.wait, stopping):
                 return 0 if stopping.requested else processes.FAILED
             _service(args.service, args.file, config=args.config, xsd=None, namespace=args.namespace,
                      interval=args.interval, force=args.force, keep=args.keep, stop=stopping,
                      on_ready=lambda: processes.notify_ready(args.notify_fd), packets=args.log_packets,
                      packet_devices=args.device)
-    except (ConfigError, service.Refused) as error:
+    except (ConfigError, Refused) as error:
         _report(str(error))
         return processes.REFUSED
     except Exception:  # noqa: BLE001 - the process ends here; the supervisor starts another

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from endpoint_config import EndpointFile, Service
 
-from cpc.service import choose
+from cpc.service_segments import choose
 
 if TYPE_CHECKING:
     from process_image import Point

@@ -17,7 +17,7 @@ from cpc.commandline.errors import CommandError, Exit
 from cpc.monitor import Monitor, remove_segments
 from cpc.names import SHARED_MEMORY
 from cpc.private_folder import private_folder
-from cpc.service import Refused, Settings, all_settings, check_files
+from cpc.service_settings import Refused, Settings, all_settings, check_files
 from cpc.supervisor import Command, Supervisor
 
 SIMULATED = frozenset(["modbus", "opcua"])

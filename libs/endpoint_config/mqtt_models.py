@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from .consumer_models import ConsumerSettings
-from .models import Secret
+from .secret import Secret
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .models import OpcUaNode
+    from .opcua_models import OpcUaNode
 
 Path = tuple[str | int, ...]
 

@@ -36,7 +36,7 @@ from endpoint_config import load_partition  # noqa: E402
 from modbus_frames import pdu as p  # noqa: E402
 from modbus_frames.server import answer as answer_pdu  # noqa: E402
 
-from cpc import service  # noqa: E402
+from cpc import service, service_settings, stopping  # noqa: E402
 from cpc.commands import audit, stops  # noqa: E402
 from cpc.commands.process import build  # noqa: E402
 
@@ -104,8 +104,8 @@ def gate(folder: Path, place: str) -> None:
 def outlet(folder: Path, place: str) -> None:
     """The Modbus service's process."""
     stops.hook = killer(place)
-    settings = service.settings_for("modbus", (), folder / "partition.xml")
-    service.serve(settings, service.Stop())
+    settings = service_settings.settings_for("modbus", (), folder / "partition.xml")
+    service.serve(settings, stopping.Stop())
 
 
 @dataclass

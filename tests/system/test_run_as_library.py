@@ -10,7 +10,8 @@ from peers import free_port
 from plant import attach_when_there, left_in_shm, modbus_file, opcua_file, running, wait_until_good
 
 from cpc.main import main, modbus_tcp_service, opcua_service
-from cpc.service import Refused, Stop
+from cpc.service_settings import Refused
+from cpc.stopping import Stop
 
 
 def in_thread(work, **arguments) -> tuple[threading.Thread, Stop, list[object]]:

@@ -9,13 +9,13 @@ import pytest
 from endpoint_config import Audience, Partition, Service
 from process_image import Point
 
-from cpc import names, service
+from cpc import names, service_segments, service_settings, stopping
 
 POINTS = [Point(name=n, device=d) for d in ("A", "B") for n in ("M1", "M2", "$connected", "$last_error")]
 
 
 def chosen(**audience) -> list[str]:
-    return [p.full_name for p in service.choose(POINTS, Audience(name="x", **audience))]
+    return [p.full_name for p in service_segments.choose(POINTS, Audience(name="x", **audience))]
 
 
 def test_an_audience_without_patterns_gets_all():
@@ -44,15 +44,15 @@ def test_names_in_shared_memory(arguments, expected):
 
 def test_arguments_go_before_the_partition_file():
     partition = Partition(namespace="file", interval=5.0, services=(Service(kind="modbus", files=(Path("a"),)),))
-    plain = service.settings_for("modbus", (), None, partition=partition)
+    plain = service_settings.settings_for("modbus", (), None, partition=partition)
     assert (plain.namespace, plain.interval, plain.files) == ("file", 5.0, (Path("a"),))
-    given = service.settings_for("modbus", ["b"], None, partition=partition, namespace="", interval=0.0)
+    given = service_settings.settings_for("modbus", ["b"], None, partition=partition, namespace="", interval=0.0)
     assert (given.namespace, given.interval, given.files) == ("", 0.0, (Path("b"),))
 
 
 def test_a_service_without_files_is_refused():
-    with pytest.raises(service.Refused, match="no opcua files"):
-        service.settings_for("opcua", (), None, partition=Partition())
+    with pytest.raises(service_settings.Refused, match="no opcua files"):
+        service_settings.settings_for("opcua", (), None, partition=Partition())
 
 
 class ForgetfulProducer:
@@ -68,7 +68,7 @@ class ForgetfulProducer:
 
 
 def test_a_stop_that_comes_before_the_loop_is_not_lost():
-    stop, producer = service.Stop(), ForgetfulProducer()
+    stop, producer = stopping.Stop(), ForgetfulProducer()
     with stop.ends(producer):
         stop.request()
         producer.running.set()
@@ -77,7 +77,7 @@ def test_a_stop_that_comes_before_the_loop_is_not_lost():
 
 
 def test_a_stop_asked_for_earlier_still_reaches_a_later_producer():
-    stop, producer = service.Stop(), ForgetfulProducer()
+    stop, producer = stopping.Stop(), ForgetfulProducer()
     stop.request()
     producer.running.set()
     with stop.ends(producer):
