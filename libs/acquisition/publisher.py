@@ -53,7 +53,10 @@ class Publisher:
         self._touched: dict[int, int] = {}
         system = [block for block in self.blocks if self.points[block.start].is_system]
         self._system = [block for block in system if block.device and not block.scan_class]
-        self._identities = {block.device: block for block in system if block.device and block.scan_class}
+        self._told = {
+            self.points[row].full_name: (row, block.index) for block in system if block.device and block.scan_class
+            for row in range(block.start, block.start + block.count)
+        }
         self._service = next((block for block in system if not block.device), None)
         self._statuses = {block.device: DeviceStatus(on_urgent=self._mark_urgent(block)) for block in self._system}
         self._urgent: dict[str, Block] = {block.device: block for block in self._system}
@@ -74,15 +77,18 @@ class Publisher:
         for outlet in self._outlets:
             outlet.set_text(row, text)
 
-    def set_identity(self, alias: str, text: str) -> None:
-        """Publish what a device says it is, where it has a `$identity`; it never becomes stale."""
-        block = self._identities.get(alias)
-        if block is not None:
-            record = self.records[block.start]
+    def tell(self, alias: str, name: str, text: str) -> None:
+        """Publish what is known of a device once it is connected, where it has such a point (`$identity`, `$tls`).
+
+        It never becomes stale.
+        """
+        row, block = self._told.get(f"{alias}/{name}", (-1, -1))
+        if row >= 0:
+            record = self.records[row]
             record["quality"] = GOOD
             record["received_time"] = record["source_time"] = time.time_ns()
-            self.set_text(block.start, text)
-            self._touched[block.index] = time.monotonic_ns() + NEVER_STALE_NS
+            self.set_text(row, text)
+            self._touched[block] = time.monotonic_ns() + NEVER_STALE_NS
 
     def fail(self, rows: Rows, quality: int, received_ns: int) -> None:
         """Give rows a bad quality; value, raw and source time keep the last good ones."""

@@ -49,13 +49,23 @@ def system_points(alias: str, extra: Sequence[Point] = (), own: Sequence[Extra] 
 
 
 IDENTITY_CLASS = 86400.0
-"""Scan class of `$identity`: a block of its own, because it comes once a connection and not with the counters."""
+"""Scan class of `$identity` and `$tls`: a block of its own, as they come once a connection, not with the counters."""
 
 
 def identity_point(alias: str) -> Point:
     """The system point of a device that is asked what it is: vendor, product, revision, as it says them itself."""
     return Point(name="$identity", device=alias, type="string", size=LAST_ERROR_BYTES, scan_class=IDENTITY_CLASS,
                  description="what the device says it is; empty where it does not say")
+
+
+def tls_point(alias: str, role: str = "") -> Point:
+    """The system point of a device behind TLS: version, cipher, our role, the device's certificate.
+
+    `role` is that of our certificate; it stands in the schema as well.
+    """
+    return Point(name="$tls", device=alias, type="string", size=LAST_ERROR_BYTES, scan_class=IDENTITY_CLASS,
+                 description="how the connection is secured: version, cipher, our role, the device's certificate",
+                 extra=(("role", role),) if role else ())
 
 
 _SERVICE: tuple[tuple[str, str], ...] = (

@@ -111,7 +111,10 @@ class Link:
         self._engine.watch(channel.fileno(), self, select.EPOLLIN)
         if self.tap is not None:
             self.tap.opened()
+        secured = self.way.secured(channel)
         for unit in self.units:
+            if secured:
+                self._engine.publisher.tell(unit.server.alias, "$tls", secured)
             unit.connected(now)
         self.pump(now)
 

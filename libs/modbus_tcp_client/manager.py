@@ -18,8 +18,10 @@ from acquisition import (
     identity_point,
     service_points,
     system_points,
+    tls_point,
 )
 from endpoint_config.models import ConfigError, Fault, ModbusServer
+from endpoint_config.transports import Transport
 from process_image import Point, Writer
 
 from modbus_tcp_client.client import ModbusTCPClient
@@ -98,6 +100,8 @@ class ModbusClientManager:
             if server.identify:
                 said = self._identities.get(server.alias, ())
                 points.append(replace(identity_point(server.alias), extra=said))
+            if server.transport is Transport.TLS:
+                points.append(tls_point(server.alias, _role(server)))
         points += service_points()
         self._points = tuple(points)
 
@@ -191,6 +195,14 @@ class ModbusClientManager:
             engine.stop()
         for client in self.clients.values():
             client.close()
+
+
+def _role(server: ModbusServer) -> str:
+    """The role in our certificate for a device."""
+    from modbus_tcp_client.tls import role_of
+
+    certificate = server.tls.client_certificate if server.tls is not None else None
+    return role_of(certificate) if certificate is not None else ""
 
 
 def _allow_descriptors(needed: int) -> None:

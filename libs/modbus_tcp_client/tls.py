@@ -142,15 +142,36 @@ def role_of(certificate: Path) -> str:
     from cryptography import x509
 
     try:
-        loaded = x509.load_pem_x509_certificate(certificate.read_bytes())
-        extension = loaded.extensions.get_extension_for_oid(x509.ObjectIdentifier(ROLE_OID))
-    except (OSError, ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
+        return _role(x509.load_pem_x509_certificate(certificate.read_bytes()))
+    except (OSError, ValueError):
+        return ""
+
+
+def _role(certificate: Any) -> str:
+    from cryptography import x509
+
+    try:
+        extension = certificate.extensions.get_extension_for_oid(x509.ObjectIdentifier(ROLE_OID))
+    except (ValueError, x509.ExtensionNotFound, x509.DuplicateExtension):
         return ""
     value = getattr(extension.value, "value", b"")
     # UTF8String (tag 0C) with a short or a one-byte length: a role is a word
     if value[:1] == b"\x0c" and len(value) >= 2:
         value = value[3:] if value[1] == 0x81 else value[2:]
     return str(value.decode("utf-8", "replace"))
+
+
+def _words_of(certificate: bytes | None) -> str:
+    """Who a peer is by its certificate (DER): subject, role where it has one, end."""
+    from cryptography import x509
+
+    try:
+        loaded = x509.load_der_x509_certificate(certificate or b"")
+        role = _role(loaded)
+        named = f"{loaded.subject.rfc4514_string()}{f' with role {role}' if role else ''}"
+        return f"device {named}, until {loaded.not_valid_after_utc:%Y-%m-%d}"
+    except ValueError:
+        return "device with a certificate that can't be read"
 
 
 def troubles(settings: TlsSettings, now: datetime.datetime | None = None) -> list[str]:
@@ -228,12 +249,13 @@ class TlsChannel:
         return ChannelError(from_system(fault))
 
     def describe(self) -> str:
-        """Version, cipher and our role, for the log."""
+        """Version, cipher, our role and the device's certificate, for the log and for `$tls`."""
         cipher = self._socket.cipher()
         certificate = self._settings.client_certificate
         role = role_of(certificate) if certificate is not None else ""
         said = f"role {role}" if role else "no role in our certificate"
-        return f"{self._socket.version()}, {cipher[0] if cipher else 'no cipher'}, {said}"
+        peer = _words_of(self._socket.getpeercert(binary_form=True))
+        return f"{self._socket.version()}, {cipher[0] if cipher else 'no cipher'}, {said}, {peer}"
 
 
 class TlsCarrier:

@@ -208,6 +208,14 @@ class Way:
         """Whether it is a line of this machine, which is up whether anybody answers or not."""
         return self.transport.is_local
 
+    def secured(self, channel: Channel) -> str:
+        """How a connection is secured, in words; empty where it is not."""
+        if self.transport is not Transport.TLS:
+            return ""
+        from modbus_tcp_client.tls import TlsChannel
+
+        return channel.describe() if isinstance(channel, TlsChannel) else ""
+
     def unacknowledged(self, channel: Channel | None) -> bool:
         """Whether the other side of a connection has not even acknowledged what was sent.
 

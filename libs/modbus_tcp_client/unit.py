@@ -83,7 +83,7 @@ class Unit:
         def told(identity: Identity | None) -> None:
             if identity is not None and identity.answered:
                 self._again = True
-                self._engine.publisher.set_identity(self.server.alias, str(identity))
+                self._engine.publisher.tell(self.server.alias, "$identity", str(identity))
                 self._engine.press()
 
         self._again = False

@@ -77,6 +77,12 @@ def test_a_valid_pair_is_polled_and_the_role_is_told(
         with Partition(shm_name, [entry]) as running:
             running.until_good("plc/a", "plc/b")
             assert [running["plc/a"].value, running["plc/b"].value] == [21, 700]
+            running.until(lambda r: r["plc/$tls"].quality == 0)
+            told = str(running["plc/$tls"].value)
+            assert told.startswith("TLSv1.3, TLS_")
+            assert ", role Operator, device CN=plc, until 20" in told
+            point = next(p for p in running.image.points if p.full_name == "plc/$tls")
+            assert dict(point.extra) == {"role": "Operator"}, "readers of the schema see it without a connection"
         with ModbusTCPClient.of(entry) as client:
             assert client.fc03_read_holding_registers(0, 125) == [7 * a for a in range(125)]
         assert set(server.clients) == {"engineer"}
