@@ -21,7 +21,7 @@ if TYPE_CHECKING:
         Dnp3Tls,
     )
     from .dnp3_outstations import outstations_to_xml
-    from .effective import Setting, effective
+    from .effective_settings import Setting, effective
     from .faults import MOST_FAULTS
     from .loading import (
         check_together,
@@ -172,7 +172,7 @@ _PLACES = {
         "Dnp3Serial", "Dnp3Tls",
     ),
     "dnp3_outstations": ("outstations_to_xml",),
-    "effective": ("Setting", "effective"),
+    "effective_settings": ("Setting", "effective"),
     "faults": ("MOST_FAULTS",),
     "loading": (
         "check_together", "default_mqtt", "load", "load_consumer", "load_dnp3", "load_modbus", "load_mqtt",

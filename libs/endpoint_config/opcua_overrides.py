@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .effective import Setting
+from .effective_settings import Setting
 from .faults import shown
 from .models import ConfigError, Fault, OpcUaServer, Secret, SecurityMode
 from .overrides import OPCUA_VARIABLES, given
