@@ -243,7 +243,7 @@ def main() -> int:
     for server, figures in found.get("mixed", {}).items():
         _show(f"mixed, {server}", figures)
         print("  " + ", ".join(f"{name} {figures[name]}" for name in (
-            "values", "differing", "bad", "uncertain", "with_picoseconds")))
+            "values", "differing", "bad", "uncertain", "with_picoseconds") if name in figures))
     for name, figure in found.get("fleet", {}).items():
         print(f"  {name:28} {figure}")
     return 0

@@ -126,6 +126,12 @@ def same(ours: Any, theirs: dict[str, Any]) -> bool:
     return bool(ours == value)
 
 
+def same_time(source_time: int, theirs: dict[str, Any]) -> bool:
+    """Whether a source time of ours (ns) is the other client's, to the nanosecond; its picoseconds begin at the ms."""
+    milliseconds = round(datetime.fromisoformat(theirs["source"]).timestamp() * 1e3)
+    return bool(source_time == milliseconds * 1_000_000 + theirs["picoseconds"] // 1_000)
+
+
 def typed_nodes() -> tuple[OpcUaNode, ...]:
     """One node for each type."""
     return tuple(OpcUaNode(name=t, namespace_uri=PLANT, identifier_type="String", identifier=t, datatype=t)

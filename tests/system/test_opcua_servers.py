@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
 from pathlib import Path
 
 import opcua_peers as plant
@@ -49,8 +48,7 @@ def test_values_equal_those_of_an_independent_client(peer: str, request: pytest.
             assert sample.quality == other["status"], name
             if not other["status"] & 0x80000000:
                 assert plant.same(sample.value, other), (name, sample, other)
-                assert sample.source_time // 1_000_000 == round(
-                    datetime.fromisoformat(other["source"]).timestamp() * 1e3), name
+                assert plant.same_time(sample.source_time, other), (name, sample, other)
 
 
 @pytest.mark.parametrize("peer", ["open62541", "node-opcua"])
@@ -70,8 +68,9 @@ def test_mixed_values_statuses_and_times_equal_those_of_an_independent_client(
             assert sample.quality == found["status"], i
             if not found["status"] & 0x80000000:
                 assert plant.same(sample.value, found), (i, sample, found)
-                assert sample.source_time // 1_000_000 == round(
-                    datetime.fromisoformat(found["source"]).timestamp() * 1e3), i
+                assert plant.same_time(sample.source_time, found), (i, sample, found)
+        fine = [running[f"S/M{i}"].source_time % 1_000_000 for i, f in enumerate(theirs) if f["picoseconds"]]
+        assert len({time for time in fine if time % 100}) > 20, "picoseconds were sent and kept"
 
 
 def test_oddities_harm_only_themselves_and_are_named(server: int, shm_name: str) -> None:
