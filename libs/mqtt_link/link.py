@@ -11,37 +11,23 @@ import contextlib
 import select
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 from acquisition import Backoff
 from endpoint_config import MqttConnection
 from paho.mqtt.client import Client, MQTTMessage
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
-from paho.mqtt.packettypes import PacketTypes
-from paho.mqtt.properties import Properties
+from paho.mqtt.enums import MQTTErrorCode
 
 from mqtt_link import tls
+from mqtt_link.attempt import Attempt, make_client, set_password
+from mqtt_link.message import Message, Will
 from mqtt_link.session import FAILED_REASON, SessionClient
 
 _UNLIMITED = 65535
 _SETTLED = 10.0
 """Seconds after which a connection counts as sound, so that the next loss is mended at once."""
-
-
-class Message(NamedTuple):
-    """Something to publish."""
-
-    topic: str
-    payload: bytes
-    qos: int = 0
-    retain: bool = False
-
-
-Will = Message
-"""What the broker publishes when the connection is lost without a farewell."""
 
 
 class Link:
@@ -76,9 +62,8 @@ class Link:
         self._client_was_up = False
         self._renew = False
         self._gathering = False
-        self._hearing = True
         self._broker = 0
-        self._attempt: _Attempt | None = None
+        self._attempt: Attempt | None = None
         self._answer_until = 0.0
         self._next_try = 0.0
         self._up_since = 0.0
@@ -123,22 +108,27 @@ class Link:
 
     def publish(self, message: Message) -> int | None:
         """Send a message; its number, or None where it was not taken."""
-        if not self.up or self._client is None or self._client.socket() is None:
+        if not self.up or self._client is None or not self.flush():
             return None
-        qos = min(message.qos, self.maximum_qos)
-        self._hear(self._client, qos > 0)
-        info = self._client.publish(message.topic, message.payload, qos, message.retain)
+        info = self._client.publish(message.topic, message.payload, min(message.qos, self.maximum_qos), message.retain)
         taken = info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS
         if info.rc in (MQTTErrorCode.MQTT_ERR_NO_CONN, MQTTErrorCode.MQTT_ERR_CONN_LOST):
-            taken = qos > 0  # the client keeps it for the session
+            taken = message.qos > 0 < self.maximum_qos  # the client keeps it for the session
         return info.mid if taken else None
 
-    def _hear(self, client: Client, on: bool) -> None:
-        """Whether paho is to tell of what was published: of QoS 0 nobody answers, and paho makes an answer up, which
-        costs more than the message."""
-        if on != self._hearing:
-            self._hearing = on
-            client.on_publish = self._on_publish if on else None
+    def post(self, message: Message) -> bool:
+        """Put a message of QoS 0 to those that `flush` sends at once, a fifth of what sending each costs; whether it
+        was taken."""
+        if not self.up or self._client is None:
+            return False
+        self._client.post(message)
+        return True
+
+    def flush(self) -> bool:
+        """Send what was posted; False where the connection turned out to be gone, and what was posted with it. What
+        the socket did not take at once makes the link `congested`."""
+        client = self._client
+        return client is not None and client.send_posted() and client.socket() is not None
 
     def gather(self, on: bool) -> None:
         """While on, what is written goes out in whole segments; turned off, the rest goes out at once.
@@ -176,7 +166,6 @@ class Link:
         if client is None or self._attempt is not None:
             return
         if ready & ~select.POLLOUT or self.has_pending:
-            self._hear(client, True)
             self.gather(True)
             client.loop_read()
             self.gather(False)
@@ -213,46 +202,27 @@ class Link:
             self._forget_client()  # a session is one broker's own
         try:
             if self._client is None:
-                self._client, self._client_broker, self._client_was_up = self._make_client(), self._broker, False
-            self._set_password(self._client)
+                self._client = self._listen(make_client(self.connection, self._will))
+                self._client_broker, self._client_was_up = self._broker, False
+            set_password(self._client, self.connection)
         except (OSError, ValueError) as error:
             self._client = None
             self._failed(tls.describe(error))
             return
         self._refused, self._gathering = "", False
         discard = self._fresh and not self._client_was_up
-        self._attempt = _Attempt(self._client, self.connection, self._broker, discard=discard)
+        self._attempt = Attempt(self._client, self.connection, self._broker, discard=discard)
         self._attempt.start()
 
-    def _make_client(self) -> SessionClient:
-        c = self.connection
-        five = c.version == "5"
-        client = SessionClient(
-            CallbackAPIVersion.VERSION2, client_id=c.client_id, clean_session=None if five else False,
-            protocol=MQTTProtocolVersion.MQTTv5 if five else MQTTProtocolVersion.MQTTv311, reconnect_on_failure=False)
-        client.connect_timeout = c.timeout
-        client.max_inflight_messages_set(0)  # no limit: the owner keeps its own, and paho's costs time with each answer
-        client.suppress_exceptions = False
-        if c.tls is not None:
-            client.tls_set_context(tls.make_context(c.tls))
-        if self._will is not None:
-            client.will_set(self._will.topic, self._will.payload, self._will.qos, self._will.retain)
+    def _listen(self, client: SessionClient) -> SessionClient:
         client.on_connect = self._on_connect
-        client.on_publish, self._hearing = self._on_publish, True
+        client.on_publish = self._on_publish
         client.on_subscribe = lambda _c, _u, mid, reasons, _p: self._on_subscribed(mid, [r.value for r in reasons])
         client.on_message = lambda _c, _u, message: self.on_message(message)
         client.on_disconnect = self._on_disconnect
         return client
 
-    def _set_password(self, client: Client) -> None:
-        c = self.connection
-        password = c.password.reveal() if c.password else None
-        if c.token_file is not None:
-            password = c.token_file.read_text().strip()
-        if c.username or password:
-            client.username_pw_set(c.username or None, password)
-
-    def _take_attempt(self, attempt: _Attempt) -> None:
+    def _take_attempt(self, attempt: Attempt) -> None:
         self._attempt = None
         attempt.join()
         if attempt.error is not None:
@@ -323,6 +293,8 @@ class Link:
         was_up = self.up
         self.up = False
         self._subscribing.clear()
+        if self._client is not None:
+            self._client.forget_posted()
         if was_up and time.monotonic() - self._up_since >= _SETTLED:
             self._backoff.reset()
         self._failed(self._refused or ("the connection is lost" if was_up else
@@ -365,51 +337,3 @@ class Link:
             if (sock := client.socket()) is not None:
                 with contextlib.suppress(OSError):
                     sock.close()
-
-
-class _Attempt(threading.Thread):
-    """One attempt to connect, up to the CONNECT packet; the thread then ends and the client is the owner's again."""
-
-    def __init__(self, client: Client, connection: MqttConnection, broker: int, *, discard: bool) -> None:
-        super().__init__(name="mqtt-connect", daemon=True)
-        self._client, self._connection, self._discard = client, connection, discard
-        self._host, self._port = connection.brokers[broker]
-        self.error: Exception | None = None
-        self.done = threading.Event()
-
-    def run(self) -> None:
-        """Connect; whatever goes wrong is told by `error`."""
-        try:
-            self._connect()
-        except Exception as error:  # noqa: BLE001 - a thread ends here; its owner counts and tries again
-            self.error = error
-        finally:
-            self.done.set()
-
-    def _connect(self) -> None:
-        c = self._connection
-        if c.version == "5":
-            properties: Any = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-            properties.SessionExpiryInterval = c.session_expiry
-            self._client.connect_async(self._host, self._port, c.keepalive, clean_start=self._discard,
-                                       properties=properties)
-        else:
-            if self._discard:
-                self._throw_session_away()
-            self._client.connect_async(self._host, self._port, c.keepalive)
-        self._client.reconnect()
-
-    def _throw_session_away(self) -> None:
-        """MQTT 3.1.1 can't begin a lasting session anew: a connection with a clean one ends the old one first."""
-        broom = Client(CallbackAPIVersion.VERSION2, client_id=self._connection.client_id, clean_session=True,
-                       reconnect_on_failure=False)
-        broom.connect_timeout = self._connection.timeout
-        broom._username, broom._password = self._client._username, self._client._password
-        if self._connection.tls is not None:
-            broom.tls_set_context(tls.make_context(self._connection.tls))
-        broom.connect(self._host, self._port, self._connection.keepalive)
-        until = time.monotonic() + self._connection.timeout
-        while not broom.is_connected() and time.monotonic() < until:
-            if broom.loop(0.1) != MQTTErrorCode.MQTT_ERR_SUCCESS:
-                break
-        broom.disconnect()

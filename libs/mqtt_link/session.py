@@ -1,26 +1,37 @@
-"""paho's client with the sender's half of QoS 2 as the standard has it (MQTT 5.0, clauses 4.3.3 and 4.4).
+"""paho's client with the sender's half of QoS 2 as the standard has it, and with QoS 0 for many messages at once.
 
 paho up to 2.2 forgets that a message was released (PUBREL said) when a second attempt to connect follows one that did
 not come to CONNACK, or when the connection breaks while it says again what is open: it then publishes the message
-anew, and a broker that had passed it on passes it on twice. It also goes on after a PUBREC that refuses. What is
-overridden here are private methods of paho, so their presence is checked when this is imported, and what they do is
-held by tests against a scripted broker.
+anew, and a broker that had passed it on passes it on twice (MQTT 5.0, clauses 4.3.3 and 4.4). It also goes on after a
+PUBREC that refuses. And for each message of QoS 0, of which nothing is to be remembered, it makes objects, takes locks
+and writes to the socket: `post` only encodes, and `send_posted` queues all of them as one piece.
+
+What is overridden and called here are private methods of paho, so their presence is checked when this is imported, and
+what they do is held by tests against a scripted broker.
 """
 
 from __future__ import annotations
 
 from paho.mqtt.client import Client
-from paho.mqtt.enums import MessageState, MQTTErrorCode
+from paho.mqtt.enums import MessageState, MQTTErrorCode, MQTTProtocolVersion
+
+from mqtt_link.message import Message
 
 FAILED_REASON = 0x80
 """Reason codes from here on are refusals (MQTT 5.0, clause 2.4)."""
 UNKNOWN_PACKET = 0x92
 """Packet identifier not found; no error when a PUBREL was said again (MQTT 5.0, clause 3.7.2.1)."""
+_PUBLISH = 0x30
+_RETAIN = 0x01
+_LONGEST_TOPIC = 65535
+_MOST_HEADS = 100_000
+"""Topics whose encoded form is kept."""
 _RELEASED = frozenset([MessageState.MQTT_MS_WAIT_FOR_PUBCOMP, MessageState.MQTT_MS_RESEND_PUBREL])
-_OVERRIDDEN = ("_messages_reconnect_reset_out", "_handle_pubrec", "_handle_pubackcomp", "_check_clean_session")
+_NEEDED = ("_messages_reconnect_reset_out", "_handle_pubrec", "_handle_pubackcomp", "_check_clean_session",
+               "_packet_queue")
 
-if _missing := [name for name in _OVERRIDDEN if not hasattr(Client, name)]:
-    raise ImportError(f"this paho-mqtt has no {_missing[0]}, which exactly-once delivery rests on; "
+if _missing := [name for name in _NEEDED if not hasattr(Client, name)]:
+    raise ImportError(f"this paho-mqtt has no {_missing[0]}, which this publisher rests on; "
                       "install a version that constraints.txt names")
 
 
@@ -30,6 +41,8 @@ class SessionClient(Client):
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
         self._said_again: set[int] = set()
+        self._posted: list[bytes] = []
+        self._heads: dict[str, bytes] = {}
 
     def outcome(self, mid: int, reason: int) -> int:
         """The reason code of a message that is done: of one whose release was said again, not to be known to the
@@ -54,3 +67,44 @@ class SessionClient(Client):
         if len(packet) > 2 and packet[2] >= FAILED_REASON:
             return self._handle_pubackcomp("PUBACK")  # the same form and reason codes
         return super()._handle_pubrec()
+
+    def post(self, message: Message) -> None:
+        """Encode a message of QoS 0 for `send_posted`. ValueError: no topic, a wildcard in it, too long."""
+        head = self._heads.get(message.topic) or self._head(message.topic)
+        length = len(head) + len(message.payload)
+        first = _PUBLISH | _RETAIN if message.retain else _PUBLISH
+        if length < 128:
+            fixed = bytes((first, length))
+        elif length < 16384:
+            fixed = bytes((first, length & 127 | 128, length >> 7))
+        else:
+            fixed = bytes(self._pack_remaining_length(bytearray((first,)), length))
+        self._posted += (fixed, head, message.payload)
+
+    def send_posted(self) -> bool:
+        """Have the socket take what was posted, as far as it does at once; False where the connection is gone."""
+        if not self._posted:
+            return True
+        packets = b"".join(self._posted)
+        self._posted.clear()
+        # queued under QoS 1: then nothing is told when it was written, and nothing is looked up at an answer
+        if self.socket() is None:
+            return False
+        return self._packet_queue(_PUBLISH, packets, 0, 1) == MQTTErrorCode.MQTT_ERR_SUCCESS
+
+    def forget_posted(self) -> None:
+        """Give up what was posted and not sent."""
+        self._posted.clear()
+
+    def _head(self, topic: str) -> bytes:
+        """The variable header: topic and, in MQTT 5, no properties (MQTT 5.0, clause 3.3.2)."""
+        if not topic or "+" in topic or "#" in topic:
+            raise ValueError(f"no topic to publish to: {topic!r}")
+        encoded = topic.encode()
+        if len(encoded) > _LONGEST_TOPIC:
+            raise ValueError(f"a topic of {len(encoded)} bytes; {_LONGEST_TOPIC} are allowed")
+        five = self.protocol == MQTTProtocolVersion.MQTTv5
+        if len(self._heads) >= _MOST_HEADS:
+            self._heads.clear()
+        self._heads[topic] = head = len(encoded).to_bytes(2) + encoded + b"\0" * five
+        return head

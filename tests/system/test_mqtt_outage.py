@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from brokers import Broker, mosquitto, subscriber
+from brokers import Broker, mosquitto, publish, subscriber
 from consumers import Plant, plant, step_until
 from endpoint_config import MqttStore
 from mqtt_rig import process, publisher, publishing, settings
@@ -89,6 +89,7 @@ def witness(port: int, file: Path) -> Iterator[None]:
     with file.open("w") as output:
         running = subprocess.Popen(command, stdout=output, stderr=subprocess.DEVNULL)
         try:
+            wait_until(lambda: file.stat().st_size or publish(port, "devices/ready", "x"), what="it subscribes")
             yield
         finally:
             running.terminate()

@@ -11,11 +11,11 @@ from __future__ import annotations
 import time
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from mqtt_link import Link, Message
 from mqtt_link.session import FAILED_REASON, UNKNOWN_PACKET
 
+from cpc.consumers.mqtt.flight import Counts, Flight
 from cpc.consumers.mqtt.source import Outgoing, Source
 from cpc.consumers.mqtt.store import Store
 
@@ -33,35 +33,6 @@ RETRY_DISK = 1.0
 """Seconds between attempts to write to a disk that is full."""
 
 
-@dataclass(slots=True)
-class Counts:
-    """Since the start."""
-
-    published: int = 0
-    acknowledged: int = 0
-    refused: int = 0
-    discarded: int = 0
-    """Messages that could not be sent and may not be kept, or could not be."""
-    kept: int = 0
-    drained: int = 0
-    bytes: int = 0
-
-
-@dataclass(slots=True)
-class _Flight:
-    """A message that was taken from where it came from, and is not done."""
-
-    outgoing: Outgoing
-    number: int
-    """Counts up over all messages taken."""
-    stored: int = 0
-    """Its number in the store, 0 = not there."""
-    qos: int = 0
-    """What it was sent with."""
-    sent: int = 0
-    """Counts up over all messages sent."""
-
-
 class Outbox:
     """See the module. `store` is None while its folder can't be used."""
 
@@ -75,12 +46,13 @@ class Outbox:
         """Why nothing can be kept, empty where it can."""
         self._link, self._sources, self._window, self._strict = link, sources, window, strict
         self._drain_rate = drain_rate
-        self._flights: OrderedDict[int, _Flight] = OrderedDict()
-        self._again: deque[_Flight] = deque()
-        self._batch: list[_Flight] = []
+        self._flights: OrderedDict[int, Flight] = OrderedDict()
+        self._again: deque[Flight] = deque()
+        self._batch: list[Flight] = []
         self._keeping = True
         self._announced: set[int] = set()
-        self._unwritten: list[int] = []
+        self._posted: list[Flight] = []
+        """What has QoS 0 and was posted, and the socket has not taken yet."""
         self._stored_in_flight: set[int] = set()
         self._number = self._sent = 0
         self._since_keep = 0
@@ -92,8 +64,8 @@ class Outbox:
 
     @property
     def in_flight(self) -> int:
-        """Messages handed to the broker and not acknowledged."""
-        return len(self._flights)
+        """Messages handed to the broker and not acknowledged; of QoS 0, not taken by the socket."""
+        return len(self._flights) + len(self._posted)
 
     @property
     def waiting(self) -> int:
@@ -109,6 +81,7 @@ class Outbox:
 
     def credit(self) -> int:
         """How many messages may be taken now; decides whether they are sent or kept."""
+        self._flush()
         self._keeping = self.keeps
         if self._keeping:
             return max(0, BATCH - len(self._batch))
@@ -126,7 +99,8 @@ class Outbox:
             return 0
         most = min(max(1, self._window * 3 // 4), self._link.receive_maximum)
         oldest = next(iter(self._flights.values())).sent if self._flights else self._sent + 1
-        return max(0, most - max(self._sent + 1 - oldest, len(self._flights)) - len(self._announced))
+        under_way = max(self._sent + 1 - oldest, len(self._flights)) + len(self._posted)
+        return max(0, most - under_way - len(self._announced))
 
     def announce(self, message: Message) -> bool:
         """Send something that is said again at each connection, and therefore never kept; whether it was taken."""
@@ -138,7 +112,7 @@ class Outbox:
     def take(self, outgoing: Outgoing) -> None:
         """Send a message, or put it to those that are kept next; at most as many as `credit` said."""
         self._number += 1
-        flight = _Flight(outgoing, self._number)
+        flight = Flight(outgoing, self._number)
         if outgoing.source is not None and outgoing.place is not None:
             outgoing.source.begin(self._number, outgoing.place)
         if self._keeping or self._again:
@@ -156,7 +130,7 @@ class Outbox:
             self._batch.clear()
         while self._again and self.room:
             self._send(self._again.popleft())
-        self._end_congestion()
+        self._flush()
         if self.keeps:
             self._keep_batch(danger=danger)
         if self.disk_fault and not self._batch:
@@ -188,7 +162,7 @@ class Outbox:
 
     # -- sending
 
-    def _send(self, flight: _Flight) -> None:
+    def _send(self, flight: Flight) -> None:
         message = flight.outgoing.message
         limit = self._link.maximum_packet
         if limit and len(message.topic) * 4 + len(message.payload) + 64 > limit:
@@ -197,6 +171,9 @@ class Outbox:
         if flight.stored and message.qos == 0:  # only an acknowledgement removes it from the store
             message = message._replace(qos=1)
         flight.qos = message.qos
+        if not message.qos:
+            self._post(flight, message)
+            return
         mid = self._link.publish(message)
         if mid is None:
             self._return([flight])
@@ -205,16 +182,32 @@ class Outbox:
             self._progress_at = time.monotonic()
         self._sent += 1
         flight.sent = self._sent
+        self._flights[mid] = flight
+        if flight.stored:
+            self._stored_in_flight.add(flight.stored)
+        self._count(message)
+
+    def _post(self, flight: Flight, message: Message) -> None:
+        if self._link.post(message):
+            if not self._posted:
+                self._progress_at = time.monotonic()
+            self._posted.append(flight)
+            self._count(message)
+        else:
+            self._return([flight])
+
+    def _count(self, message: Message) -> None:
         self.counts.published += 1
         self.counts.bytes += len(message.payload) + len(message.topic)
-        if not message.qos and not self._link.congested:
-            self._finish(flight)
-        else:
-            self._flights[mid] = flight
-            if not message.qos:
-                self._unwritten.append(mid)
-            if flight.stored:
-                self._stored_in_flight.add(flight.stored)
+
+    def _flush(self) -> None:
+        """Have the socket take what was posted: with QoS 0 that is all that anybody hears of it."""
+        if self._posted and not self._link.flush():
+            self._went_down()
+        elif self._posted and not self._link.congested:
+            for flight in self._posted:
+                self._finish(flight)
+            self._posted.clear()
 
     def _drain(self) -> None:
         """Send what was kept, at the rate that is left to it."""
@@ -232,15 +225,7 @@ class Outbox:
                     self._number += 1
                     self._tokens -= 1
                     self.counts.drained += 1
-                    self._send(_Flight(Outgoing(message), self._number, number))
-
-    def _end_congestion(self) -> None:
-        """What has QoS 0 is done when the socket has taken it, of which nobody tells."""
-        if self._unwritten and not self._link.congested and self._link.up:
-            for mid in self._unwritten:
-                if (flight := self._flights.pop(mid, None)) is not None:
-                    self._finish(flight)
-            self._unwritten.clear()
+                    self._send(Flight(Outgoing(message), self._number, number))
 
     # -- what the link tells
 
@@ -259,16 +244,16 @@ class Outbox:
             if reason != UNKNOWN_PACKET:
                 self._link.drop(f"the broker can't take a message (reason 0x{reason:02X})")
 
-    def _finish(self, flight: _Flight) -> None:
+    def _finish(self, flight: Flight) -> None:
         self.counts.acknowledged += 1
         self._done(flight)
 
-    def _refuse(self, flight: _Flight, why: str) -> None:
+    def _refuse(self, flight: Flight, why: str) -> None:
         self.counts.refused += 1
         self.message = why
         self._done(flight)
 
-    def _done(self, flight: _Flight) -> None:
+    def _done(self, flight: Flight) -> None:
         self._since_keep += 1
         if flight.outgoing.source is not None:
             flight.outgoing.source.finish(flight.number)
@@ -288,13 +273,10 @@ class Outbox:
 
     def _went_down(self) -> None:
         """What has QoS 0 was lost with the connection; the rest stays with its session."""
-        lost = {mid: flight for mid, flight in self._flights.items() if not flight.qos}
-        self._unwritten.clear()
-        for mid in lost:
-            del self._flights[mid]
-        self._return(list(lost.values()))
+        lost, self._posted = self._posted, []
+        self._return(lost)
 
-    def _return(self, flights: Sequence[_Flight]) -> None:
+    def _return(self, flights: Sequence[Flight]) -> None:
         """Have these sent again: read from the store where they are there, else in the order in which they came."""
         for flight in flights:
             self._stored_in_flight.discard(flight.stored)
@@ -315,7 +297,7 @@ class Outbox:
             self._limit_batch()
             return
         self._batch_at = now + GATHER_SECONDS
-        candidates = [f for f in (*self._flights.values(), *self._again) if not f.stored]
+        candidates = [f for f in (*self._flights.values(), *self._posted, *self._again) if not f.stored]
         flights = sorted([*candidates, *self._batch], key=lambda f: f.number)
         kept = [f for f in flights if f.outgoing.store]
         if not flights:
@@ -325,7 +307,7 @@ class Outbox:
         else:
             self._limit_batch()
 
-    def _append(self, flights: Sequence[_Flight], *, danger: bool) -> bool:
+    def _append(self, flights: Sequence[Flight], *, danger: bool) -> bool:
         cursors = {s.feed.segment: str(s.read_to) for s in self._sources if s.read_to is not None}
         messages = [f.outgoing.message for f in flights]
         while self.store is not None:
@@ -355,7 +337,7 @@ class Outbox:
         else:
             self.disk_fault = ""
 
-    def _note_kept(self, flights: Sequence[_Flight], kept: Sequence[_Flight]) -> None:
+    def _note_kept(self, flights: Sequence[Flight], kept: Sequence[Flight]) -> None:
         """The journal may forget them all: they are in the store, or not meant to be kept."""
         self.counts.kept += len(kept)
         if self._link.up:
@@ -366,7 +348,7 @@ class Outbox:
         self.counts.discarded += sum(not f.outgoing.store for f in (*self._batch, *self._again))
         self._batch.clear()
         self._again.clear()
-        self._stored_in_flight.update(f.stored for f in self._flights.values() if f.stored)
+        self._stored_in_flight.update(f.stored for f in (*self._flights.values(), *self._posted) if f.stored)
 
     def _limit_batch(self) -> None:
         """The disk takes nothing: what comes from the journal waits there, what is made at intervals is given up."""
@@ -376,5 +358,5 @@ class Outbox:
             self.counts.discarded += before - len(self._batch)
 
 
-def _of_journal(flight: _Flight) -> bool:
+def _of_journal(flight: Flight) -> bool:
     return flight.outgoing.source is not None

@@ -165,3 +165,51 @@ def test_messages_of_qos_1_are_said_again_marked_until_they_are_acknowledged(ver
         c.connect(session=True)
         (again,) = c.broker.take()
         assert (again.mid, again.dup, again.payload) == (second, True, b"2")
+
+
+@both
+def test_posted_messages_arrive_whole_and_in_order_with_those_of_higher_qos_behind_them(version):
+    sizes = [0, 1, 100, 119, 120, 121, 122, 123, 124, 125, 126, 127, 128, 16_370, 16_380, 16_384, 2_100_000]
+    with course(version) as c:
+        c.connect(session=False)
+        posted = [Message(f"t/{n}/\u00fc", bytes([n]) * size, 0, bool(n % 2)) for n, size in enumerate(sizes)]
+        assert all(c.link.post(message) for message in posted)
+        assert c.publish(b"behind", qos=1) == [1]
+        came = c.broker.take(len(sizes) + 1)
+        assert [(p.topic, p.payload, p.qos, p.retain) for p in came[:-1]] == [
+            (m.topic, m.payload, 0, m.retain) for m in posted]
+        assert came[-1].payload == b"behind"
+
+
+def test_what_was_posted_and_not_sent_before_a_cut_is_the_owners_and_never_sent_later():
+    with course("5") as c:
+        downs: list[bool] = []
+        c.link.on_down = lambda: downs.append(True)
+        c.connect(session=False)
+        c.link.post(Message("t", b"before"))
+        c.cut()
+        assert downs
+        assert not c.link.post(Message("t", b"while away"))
+        c.connect(session=True)
+        assert c.link.post(Message("t", b"after")) and c.link.flush()
+        assert c.broker.take()[0].payload == b"after"
+
+
+def test_flushing_over_a_broken_connection_says_so():
+    with course("5") as c:
+        c.connect(session=False)
+        c.broker.cut()
+        for _ in range(1000):
+            c.link.post(Message("t", b"x" * 1000))
+            if not c.link.flush():
+                break
+        else:
+            raise AssertionError("the socket took a megabyte for nobody")
+
+
+@pytest.mark.parametrize("topic", ["", "a/+", "a/#", "x" * 65536])
+def test_what_is_no_topic_is_refused_before_anything_is_sent(topic):
+    with course("5") as c:
+        c.connect(session=False)
+        with pytest.raises(ValueError, match="topic"):
+            c.link.post(Message(topic, b""))
