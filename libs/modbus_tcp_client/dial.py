@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import errno
-import os
 import select
 import socket
 import time
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from modbus_tcp_client.failure import Failure, no_connection
+from modbus_tcp_client.failure import Failure, from_errno, no_connection
 from modbus_tcp_client.resolve import Address
 
 if TYPE_CHECKING:
@@ -65,7 +64,7 @@ class Dialer:
         now = time.monotonic_ns()
         code = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code:
-            self._fail(no_connection(words(code)), now)
+            self._fail(from_errno(code), now)
             return
         try:
             self._socket.getpeername()
@@ -91,10 +90,10 @@ class Dialer:
                 self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             code = self._socket.connect_ex(address)
         except OSError as fault:  # no descriptors left, address family not there, address malformed
-            self._fail(no_connection(words(fault.errno)), now)
+            self._fail(from_errno(fault.errno), now)
             return
         if code not in IN_PROGRESS:
-            self._fail(no_connection(words(code)), now)
+            self._fail(from_errno(code), now)
             return
         self._engine.watch(self._socket.fileno(), self, select.EPOLLOUT)
         self._engine.timers.at(now + self._timeout, lambda later: self._timed_out(number, later), self)
@@ -106,8 +105,3 @@ class Dialer:
     def _fail(self, failure: Failure, now: int) -> None:
         self.cancel()
         self._failed(failure, now)
-
-
-def words(code: int | None) -> str:
-    """An error number of the system in words."""
-    return os.strerror(code).lower() if code else "connection failed"

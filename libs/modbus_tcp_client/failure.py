@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import dataclass
 
 from modbus_frames import exception_name
@@ -90,6 +92,14 @@ def no_connection(what: str, todo: str = "check address, port, cable and power")
     return Failure(quality=quality.BAD_COMMUNICATION_ERROR, what=what, todo=todo)
 
 
+def from_errno(code: int | None, words: str = "") -> Failure:
+    """Why the system gives no way to the device, in its `words` if it has others than usual."""
+    what = (words or (os.strerror(code) if code else "connection failed")).lower()
+    if code in (errno.EMFILE, errno.ENFILE):
+        return no_connection(what, "raise this machine's limit of open files (ulimit -n, systemd: LimitNOFILE)")
+    return no_connection(what)
+
+
 def timed_out(seconds: float, stray: str = "") -> Failure:
     """No answer in time; `stray` says what came instead, if anything did."""
     if stray:
@@ -128,7 +138,7 @@ def from_system(fault: OSError) -> Failure:
         return fault.failure
     if isinstance(fault, TimeoutError) and not fault.errno:
         return no_connection("no connection in time")
-    return no_connection((fault.strerror or str(fault) or "connection failed").lower())
+    return from_errno(fault.errno, fault.strerror or str(fault))
 
 
 DEMOTED = Failure(

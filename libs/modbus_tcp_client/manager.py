@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import resource
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -40,6 +41,8 @@ IDENTITY_SECONDS = 1.0
 """How long devices are asked what they are before the segments are made."""
 SPARE_DESCRIPTORS = 256
 """File descriptors left for everything that is no connection."""
+
+_log = logging.getLogger("modbus")
 
 
 class ModbusClientManager:
@@ -211,3 +214,6 @@ def _allow_descriptors(needed: int) -> None:
     if soft != resource.RLIM_INFINITY and soft < needed:
         highest = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, highest), hard))
+        if highest < needed:
+            _log.warning("not every device may get a connection: this process may open %d files and needs up to %d; "
+                         "raise the limit (ulimit -n, systemd: LimitNOFILE)", highest, needed)

@@ -101,7 +101,8 @@ def _open(name: str, path: Path) -> int:
         raise NotPermitted(f"{name}: the lease belongs to {_owner(path)}; run as that user, or use another "
                            "namespace") from fault
     except OSError as fault:
-        raise ImageError(f"{name}: the lease file {path} can't be opened ({fault.strerror})") from fault
+        raise ImageError(f"{name}: the lease file {path} can't be opened ({fault.strerror}); {FOLDER} must be a tmpfs "
+                         "that this user may write") from fault
     found = os.fstat(fd)
     if found.st_uid != os.geteuid() or not stat.S_ISREG(found.st_mode):
         os.close(fd)

@@ -198,4 +198,13 @@ def test_stdout_that_is_closed_is_no_fault(tmp_path):
     command = " ".join(CPC)
     done = subprocess.run(f"{command} check {modbus_file(tmp_path / 'm.xml')} >&-", check=False, shell=True,
                           capture_output=True, text=True, timeout=60)
-    assert "Traceback" not in done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_disk_that_takes_nothing_is_said_in_a_line_and_is_no_fault_of_cpc():
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-m", "cpc", "completion", "bash"], stdout=full, stderr=subprocess.PIPE,
+                              text=True, timeout=60, check=False)
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "cpc completion: No space left on device; look at disk, rights and limits of this machine"]
