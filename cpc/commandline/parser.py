@@ -30,8 +30,8 @@ def build() -> argparse.ArgumentParser:
         device.load_options, partition.init_options, partition.import_options, partition.export_options,
         partition.health_options, partition.mqtt_options, partition.demo_options, device.certs_options,
         partition.dnp3_options, device.poke_options, device.scan_options, device.browse_options,
-        partition.write_options, partition.command_gate_options, partition.audit_options, device.bench_options,
-        device.completion_options,
+        partition.write_options, partition.command_gate_options, partition.reload_options, partition.audit_options,
+        device.bench_options, device.completion_options,
     ):
         add(commands)
     return parser

@@ -157,7 +157,9 @@ def command_gate_options(commands: Commands) -> None:
 def asking_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("point", metavar="POINT", help="full name, alias/name")
     parser.add_argument("value", metavar="VALUE", help="in engineering units: a number, true, false, or a text")
-    parser.add_argument("--text", action="store_true", help="take VALUE for a text, whatever it looks like")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--text", action="store_true", help="take VALUE for a text, whatever it looks like")
+    form.add_argument("--hex", action="store_true", help="take VALUE for bytes, two hexadecimal digits each")
     parser.add_argument("--select", action="store_true", help="select the point first, and operate then")
     parser.add_argument("--no-verify", action="store_true", help="do not read back, where the rule leaves it open")
     parser.add_argument("--expires", type=positive, metavar="S", help="seconds after which it must not be carried out")
@@ -170,6 +172,13 @@ def asking_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--socket", type=Path, metavar="PATH",
                         help="the gate's socket (default: in $CPC_COMMANDS, /run/cpc or the user's own folder)")
     json_option(parser)
+
+
+def reload_options(commands: Commands) -> None:
+    parser = command(commands, "reload", "have the command gate read its rules again, if they are sound")
+    add(parser, "--config", completers.xml_files, metavar="FILE", type=Path,
+         help="partition file that names the rules (default: config/partition.xml)")
+    parser.add_argument("--namespace", type=namespace, help="prefix of the partition's names")
 
 
 def audit_options(commands: Commands) -> None:

@@ -18,9 +18,10 @@ _DONE = (Status.ACCEPTED, Status.WRITTEN, Status.VERIFIED)
 
 def run(args: Namespace) -> int:
     """Ask, wait for the final answer, and say it; 0 only where the device did what was asked."""
+    value = args.value if args.text else _bytes(args.value) if args.hex else parse_value(args.value)
     try:
         with CommandClient(args.socket, namespace=args.namespace, issuer=args.issuer) as gate:
-            answer = _ask(gate, args)
+            answer = _ask(gate, args, value)
     except GateUnavailable as error:
         raise absent(f"cpc {args.command}: {error}") from error
     except MessageError as error:
@@ -32,8 +33,7 @@ def run(args: Namespace) -> int:
     return Exit.DONE if answer.status in _DONE else Exit.FAULT
 
 
-def _ask(gate: CommandClient, args: Namespace) -> Answer:
-    value: Value = args.value if args.text else parse_value(args.value)
+def _ask(gate: CommandClient, args: Namespace, value: Value) -> Answer:
     fields: dict[str, Any] = {
         "priority": args.priority, "verify": not args.no_verify,
         "expires": None if args.expires is None else time.time() + args.expires,
@@ -63,6 +63,14 @@ def parse_value(text: str) -> Value:
         return float(lowered)
     except ValueError:
         return text
+
+
+def _bytes(text: str) -> bytes:
+    try:
+        return bytes.fromhex(text)
+    except ValueError:
+        raise CommandError(f"cpc: {text!r:.60} is no hexadecimal text; two digits for each byte, such as 0a1b",
+                           Exit.USAGE) from None
 
 
 def _as_json(answer: Answer) -> dict[str, Any]:

@@ -8,6 +8,7 @@ alone: keep the last hash elsewhere (`cpc audit --verify` prints it), or send th
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import time
@@ -34,10 +35,13 @@ from cpc.commands.audit_records import (
 )
 from cpc.commands.stops import reach
 
-__all__ = ["CURRENT", "FIRST", "AuditError", "AuditLog", "Record", "Verdict", "digest", "files", "read", "time_of",
+__all__ = ["CURRENT", "FIRST", "RESERVE", "RESERVE_BYTES", "AuditError", "AuditLog", "Record", "Verdict", "digest", "files", "read", "time_of",
            "verify"]
 
 ROTATE_BYTES = 16 * 1024 * 1024
+RESERVE = ".reserve"
+RESERVE_BYTES = 256 * 1024
+"""Room for the outcomes of all orders that may be under way."""
 
 
 class AuditLog:
@@ -48,6 +52,7 @@ class AuditLog:
         """Open (and make) the log in `folder`; AuditError where it can't be, or another process has it."""
         self._folder, self._rotate_bytes, self._wall = folder, rotate_bytes, wall
         self._waiting: list[bytes] = []
+        self._reserved = False
         try:
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._lock = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -84,25 +89,61 @@ class AuditLog:
         self._waiting.append(as_line(record))
 
     def sync(self) -> None:
-        """Have every record on the disk before this returns; AuditError where that fails."""
-        if not self._waiting:
+        """Have every record on the disk before this returns; AuditError where that fails.
+
+        AuditError too where they are there and no room is left for what follows: the outcome of whatever is sent now
+        must find room, so nothing may be sent.
+        """
+        if not self._waiting and self._reserved:
             return
-        size = os.fstat(self._file).st_size
         try:
-            view = memoryview(b"".join(self._waiting))
-            while view:
-                view = view[os.write(self._file, view) :]
-            reach("audit.written")
-            os.fdatasync(self._file)
-            reach("audit.synced")
-            self._waiting.clear()
+            if self._waiting:
+                self._write_out()
             if os.fstat(self._file).st_size >= self._rotate_bytes:
                 self._rotate()
+            if not self._reserved:
+                self._reserve()
         except OSError as error:
-            if self._waiting:  # a full disk may have taken a part: these records come again, whole
-                os.ftruncate(self._file, size)
             raise AuditError(f"{self._folder}: the audit log can't be written: {error.strerror or error}; nothing is "
                              "sent to a device until it can") from error
+
+    def _write_out(self) -> None:
+        size = os.fstat(self._file).st_size
+        try:
+            self._write()
+        except OSError as error:
+            os.ftruncate(self._file, size)  # a full disk may have taken a part: these records come again, whole
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT) or not self._reserved:
+                raise
+            self._reserved = False
+            (self._folder / RESERVE).unlink(missing_ok=True)
+            try:
+                self._write()
+            except OSError:
+                os.ftruncate(self._file, size)
+                raise
+        self._waiting.clear()
+
+    def _write(self) -> None:
+        view = memoryview(b"".join(self._waiting))
+        while view:
+            view = view[os.write(self._file, view) :]
+        reach("audit.written")
+        os.fdatasync(self._file)
+        reach("audit.synced")
+
+    def _reserve(self) -> None:
+        """Take the room in which the outcomes of what is under way are written where the disk is full."""
+        path = self._folder / RESERVE
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            os.posix_fallocate(descriptor, 0, RESERVE_BYTES)
+        except OSError:
+            path.unlink()
+            raise
+        finally:
+            os.close(descriptor)
+        self._reserved = True
 
     def close(self) -> None:
         """Write what waits, as far as that goes, and let go."""

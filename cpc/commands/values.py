@@ -14,7 +14,8 @@ _WIDTHS = {f"{sign}int{bits}": (sign == "", bits) for sign in ("", "u") for bits
 def value_fault(value: Value, point: Point) -> str:
     """Why a point of this type can't take a value; empty where it can."""
     if point.type in _TEXTS:
-        return "" if isinstance(value, _TEXTS[point.type]) else f"{shown(value)} is not a {point.type}"
+        what = "bytes" if point.type == "bytes" else f"a {point.type}"
+        return "" if isinstance(value, _TEXTS[point.type]) else f"{shown(value)} is not {what}"
     if point.type == "bool":
         return "" if isinstance(value, bool) or value in (0, 1) else f"{shown(value)} is no bool; true or false"
     if isinstance(value, bool) or not isinstance(value, (int, float)):

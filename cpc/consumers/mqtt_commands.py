@@ -16,13 +16,14 @@ from typing import Any
 from command_channel import Answer, Command, MessageError, Mode, Status, Value, encode_command
 from command_channel.messages import format_time, from_json, parse_time, to_json
 from endpoint_config import MqttCommands, MqttForward, apart, attributes_of
-from mqtt_link import Link, Message, fill, matches
+from mqtt_link import Link, fill, matches
 from paho.mqtt.client import MQTTMessage
 from process_image import Point
 
 from cpc.consumers.base import Base
 from cpc.consumers.contract import Context, Health, Refused
 from cpc.consumers.gate_line import line_to_gate
+from cpc.consumers.mqtt_answers import Answers
 from cpc.logs import event
 
 QOS = 1
@@ -39,7 +40,8 @@ class MqttCommander(Base):
 
     metrics = (
         Point(name="$commands", type="uint64", description="commands passed to the gate since the start"),
-        Point(name="$answers", type="uint64", description="answers published since the start"),
+        Point(name="$answers", type="uint64", description="answers of the gate since the start"),
+        Point(name="$lost", type="uint64", description="answers given up because the broker took none for too long"),
         Point(name="$refused", type="uint64", description="messages that were no command or could not be passed on, "
               "and values to forward that were not written"),
     )
@@ -52,12 +54,13 @@ class MqttCommander(Base):
         self._gate = line_to_gate(context.partition, context.namespace, context.name)
         self.link = Link(settings.connection, context.name)
         self.link.on_message = self._take
+        self._answers = Answers(self.link)
         forwards = apart(forward.topic for forward in settings.forwards)
         self.link.subscribe({settings.set_filter: QOS, **dict.fromkeys(forwards, 0)})
         self._say_after: dict[MqttForward, float] = {}
         self._topics: dict[str, str] = {}
         self._layouts: tuple[tuple[Point, ...], ...] = ()
-        self._counts = dict.fromkeys(("$commands", "$answers", "$refused"), 0.0)
+        self._counts = dict.fromkeys(("$commands", "$answers", "$lost", "$refused"), 0.0)
 
     def start(self) -> None:
         """Nothing is kept from an earlier life: the broker has what was not taken, the gate what was."""
@@ -68,6 +71,7 @@ class MqttCommander(Base):
         for feed in self.feeds:
             feed.follow()
         self._gate.step()
+        self._answers.step()
         sockets = self._gate.sockets()
         descriptor = self.link.descriptor
         if descriptor >= 0:
@@ -89,6 +93,7 @@ class MqttCommander(Base):
     def health(self) -> Health:
         """Connected while both the broker and the gate are there."""
         message = self.link.message or self._gate.message
+        self._counts["$lost"] = float(self._answers.lost)
         return Health(connected=self.link.up and self._gate.connected, message=message, counts=self._counts)
 
     # ------------------------------------------------------------ from the broker
@@ -201,7 +206,7 @@ class MqttCommander(Base):
             if value is not None and not (isinstance(value, float) and not math.isfinite(value)):
                 document[name] = to_json(value)
         self._counts["$answers"] += 1
-        self.link.publish(Message(topic=f"{topic}/result", payload=json.dumps(document).encode(), qos=QOS))
+        self._answers.publish(f"{topic}/result", json.dumps(document).encode())
 
 
 def _parse(payload: bytes | bytearray) -> dict[str, Any]:

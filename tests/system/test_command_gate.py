@@ -169,6 +169,13 @@ def test_the_command_line_writes_tries_out_asks_and_shows(plant: GatePlant) -> N
 def test_without_a_gate_the_command_line_says_so(tmp_path: Path) -> None:
     done = cpc("write", "PLC/Setpoint", "1", "--socket", tmp_path / "none.sock")
     assert done.returncode == 3 and "no command gate" in done.stderr
+    (tmp_path / "rules.xml").write_text("<command-rules/>")
+    (tmp_path / "partition.xml").write_text("<partition><commands><rules>rules.xml</rules><directory>.</directory>"
+                                            "</commands></partition>")
+    done = cpc("reload", "--config", tmp_path / "partition.xml")
+    assert done.returncode == 3 and "no command gate" in done.stderr
+    done = cpc("write", "PLC/Setpoint", "0x", "--hex", "--socket", tmp_path / "none.sock")
+    assert done.returncode == 2 and "hexadecimal" in done.stderr
     done = cpc("audit", "--folder", tmp_path)
     assert done.returncode == 3 and "no audit log" in done.stderr
 
@@ -183,11 +190,14 @@ def test_sighup_has_the_rules_read_again_and_a_fault_in_them_changes_nothing(pla
     assert gate.write("PLC/Pump", True).rule == "ours"
     path.write_text(before.replace("<rule name=\"slow\">", "<rule name=\"new\"><issuer user=\"*\"/><point>PLC/Pump"
                                    "</point><effect>deny</effect></rule>\n<rule name=\"slow\">"))
-    plant.kill_gate(signal.SIGHUP)
+    done = cpc("reload", "--config", plant.folder / "partition.xml")
+    assert done.returncode == 0 and "5 rules" in done.stdout, done.stderr
     plant.partition.wait_for("decides by new rules")
     answer = gate.write("PLC/Pump", True)
     assert (answer.status, answer.rule) == (Status.REFUSED, "new")
     path.write_text(before.replace("count=\"1\"", "count=\"many\""))
+    done = cpc("reload", "--config", plant.folder / "partition.xml")
+    assert done.returncode == 1 and f"{path}:8: " in done.stderr
     plant.kill_gate(signal.SIGHUP)
     plant.partition.wait_for(f"{path}:8: ")
     assert "the old ones stay in force" in plant.partition.output

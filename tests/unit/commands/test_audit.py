@@ -201,7 +201,7 @@ def test_a_full_disk_is_an_error_and_loses_nothing(tmp_path: Path, monkeypatch: 
     def full(descriptor: int, data: bytes) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(os, "write", half_then_full)
+    monkeypatch.setattr(os, "write", half_then_full)  # and nothing is held back yet
     with pytest.raises(AuditError, match="No space left"):
         log.sync()
     monkeypatch.undo()
@@ -209,6 +209,39 @@ def test_a_full_disk_is_an_error_and_loses_nothing(tmp_path: Path, monkeypatch: 
     log.close()
     assert audit.verify(tmp_path).faults == ()
     assert [r["event"] for r in audit.read(tmp_path)] == ["sent", "outcome"]
+
+
+def test_what_was_sent_before_the_disk_was_full_has_its_outcome_in_the_log(tmp_path: Path,
+                                                                         monkeypatch: pytest.MonkeyPatch) -> None:
+    log = AuditLog(tmp_path)
+    log.append("sent", request_id="r1")
+    log.sync()
+    write_for_real, reserve = os.write, tmp_path / audit.RESERVE
+    assert reserve.stat().st_blocks * 512 >= audit.RESERVE_BYTES
+
+    def full(descriptor: int, data: bytes) -> int:
+        if reserve.exists():
+            write_for_real(descriptor, bytes(data)[:20])
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write_for_real(descriptor, data)
+
+    def no_room(descriptor: int, start: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", full)
+        patch.setattr(os, "posix_fallocate", no_room)
+        log.append("outcome", request_id="r1")
+        with pytest.raises(AuditError, match="nothing is sent"):  # and yet it is written
+            log.sync()
+        assert [r["event"] for r in audit.read(tmp_path)] == ["sent", "outcome"]
+        assert log.backlog == 0 and not reserve.exists()
+        with pytest.raises(AuditError, match="nothing is sent"):
+            log.sync()
+    log.sync()
+    assert reserve.exists()
+    log.close()
+    assert audit.verify(tmp_path).faults == ()
 
 
 def test_records_since_a_time_are_found(tmp_path: Path) -> None:

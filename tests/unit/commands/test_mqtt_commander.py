@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from brokers import mosquitto, publish, subscriber
 from command_channel import UNDER_WAY, Mode, Status
-from consumers import context, plant
+from consumers import context, plant, step_until
 from endpoint_config import CommandSettings, MqttCommands, MqttConnection, MqttForward, Partition, apart, load, overlap
 from gate_far import Far, far_end
 from hypothesis import given
@@ -19,6 +20,7 @@ from mqtt_link import Message, matches
 from paho.mqtt.client import MQTTMessage
 from process_image import Point
 
+from cpc.consumers.mqtt_answers import MOST_KEPT
 from cpc.consumers.mqtt_commands import MqttCommander
 
 SET = "devices/PLC/Mode/set"
@@ -63,11 +65,11 @@ def bench(tmp_path: Path, shm_name: str) -> Iterator[Bench]:
             feed.follow()
         made = Bench(consumer, far)
 
-        def publish(message: Message) -> int:
+        def take(message: Message) -> int:
             made.published.append(json.loads(message.payload) | {"topic": message.topic})
-            return 1
+            return len(made.published)
 
-        consumer.link.publish = publish  # type: ignore[method-assign]
+        consumer.link.up, consumer.link.publish = True, take  # type: ignore[method-assign]
         made.step()
         far.accept()
         yield made
@@ -128,6 +130,44 @@ def test_a_value_that_the_gate_refuses_is_counted_and_told_now_and_then(
         bench.step()
     assert bench.consumer.health().counts["$refused"] == 5
     assert caplog.text.count("no rule lets user cpc") == 1 and bench.published == []
+
+
+# ---------------------------------------------------------------- a broker that goes away
+
+
+def test_an_answer_that_comes_while_the_broker_is_away_is_published_when_it_is_back(tmp_path: Path,
+                                                                                  shm_name: str) -> None:
+    points = [Point(name="Mode", device="PLC", type="uint16", writable=True)]
+    with far_end() as far, plant(shm_name, points), mosquitto(tmp_path) as first:
+        settings = MqttCommands(
+            kind="mqtt_commands", name="field", node="n", segments=(shm_name,),
+            connection=MqttConnection(brokers=(("127.0.0.1", first.port),), client_id="x", retry_interval=0.2))
+        partition = Partition(commands=CommandSettings(rules=Path("r"), directory=far.path.parent))
+        consumer = MqttCommander(context(tmp_path, shm_name, settings=settings, partition=partition))
+        step_until(consumer, lambda: consumer.link.up and consumer._gate.connected)
+        step_until(consumer, lambda: not consumer.link._subscribing)
+        far.accept()
+        publish(first.port, SET, json.dumps({"request_id": "r", "value": 7, "expires": 99_000_000_000}))
+        step_until(consumer, lambda: consumer._gate.pending("r") is not None)
+        first.kill()
+        far.say("r", Status.VERIFIED)
+        step_until(consumer, lambda: not consumer.link.up and consumer._gate.pending("r") is None)
+        with mosquitto(tmp_path / "second", port=first.port) as second, subscriber(second.port, "devices/#") as witness:
+            step_until(consumer, lambda: bool(witness.messages("/result$")))
+            step_until(consumer, lambda: not consumer._answers._on_the_way)
+            (answer,) = witness.messages("/result$")
+            assert json.loads(answer[3])["status"] == "verified"
+            consumer.stop()
+
+
+def test_answers_that_nobody_takes_are_bounded(bench: Bench) -> None:
+    bench.consumer.link.up = False
+    for number in range(MOST_KEPT + 5):
+        bench.consumer._answers.publish("t", json.dumps({"number": number}).encode())
+    assert bench.consumer.health().counts["$lost"] == 5
+    bench.consumer.link.up = True
+    bench.consumer._answers.step()
+    assert bench.published[0]["number"] == 5
 
 
 # ---------------------------------------------------------------- filters
