@@ -35,8 +35,10 @@ from cpc.commands.audit_records import (
 )
 from cpc.commands.stops import reach
 
-__all__ = ["CURRENT", "FIRST", "RESERVE", "RESERVE_BYTES", "AuditError", "AuditLog", "Record", "Verdict", "digest", "files", "read", "time_of",
-           "verify"]
+__all__ = [
+    "CURRENT", "FIRST", "RESERVE", "RESERVE_BYTES", "AuditError", "AuditLog", "Record", "Verdict", "digest", "files",
+    "read", "time_of", "verify",
+]
 
 ROTATE_BYTES = 16 * 1024 * 1024
 RESERVE = ".reserve"

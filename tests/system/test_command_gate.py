@@ -17,7 +17,7 @@ from typing import Any
 import process_image
 import pytest
 from command_channel import Answer, Command, CommandClient, Mode, Status, decode_answer, encode_command
-from gate_rig import GatePlant, gate_plant
+from gate_rig import RULES, GatePlant, endpoint_file, gate_plant
 from peers import wait_until
 from plant import cpc
 
@@ -169,9 +169,11 @@ def test_the_command_line_writes_tries_out_asks_and_shows(plant: GatePlant) -> N
 def test_without_a_gate_the_command_line_says_so(tmp_path: Path) -> None:
     done = cpc("write", "PLC/Setpoint", "1", "--socket", tmp_path / "none.sock")
     assert done.returncode == 3 and "no command gate" in done.stderr
-    (tmp_path / "rules.xml").write_text("<command-rules/>")
-    (tmp_path / "partition.xml").write_text("<partition><commands><rules>rules.xml</rules><directory>.</directory>"
-                                            "</commands></partition>")
+    endpoint_file(tmp_path / "modbus.xml", 502)
+    (tmp_path / "rules.xml").write_text(RULES.format(user="*", deadline=1))
+    (tmp_path / "partition.xml").write_text(
+        "<partition><service kind='modbus'><file>modbus.xml</file></service><commands><rules>rules.xml</rules>"
+        "<directory>.</directory></commands></partition>")
     done = cpc("reload", "--config", tmp_path / "partition.xml")
     assert done.returncode == 3 and "no command gate" in done.stderr
     done = cpc("write", "PLC/Setpoint", "0x", "--hex", "--socket", tmp_path / "none.sock")
