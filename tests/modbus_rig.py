@@ -7,7 +7,7 @@ import socket
 import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -15,20 +15,9 @@ from typing import Any
 import peers
 from endpoint_config.models import ModbusPoint, ModbusServer, ReadFunction
 from modbus_frames import Splitter, encode_adu, exception_response
+from modbus_listener import Listener
 from modbus_tcp_client import ModbusClientManager
 from process_image import Image, Sample, Writer, attach, create
-
-LINGER_RESET = struct.pack("ii", 1, 0)
-
-
-@contextmanager
-def libmodbus_server() -> Iterator[int]:
-    """A server on libmodbus; yields its port. See peers_src/modbus_server.c for what it holds."""
-    flag = peers.require_library("modbus", "modbus/modbus.h")
-    program = peers.compile_c(peers.SOURCES / "modbus_server.c", link=[flag])
-    with peers.Peer([program], ready=r"listening on (\d+)") as peer:
-        assert peer.match is not None
-        yield int(peer.match[1])
 
 
 def holding(name: str, address: int, **more: Any) -> ModbusPoint:
@@ -111,7 +100,7 @@ Registers = dict[int, int]
 
 
 @dataclass
-class LyingDevice:
+class LyingDevice(Listener):
     """A Modbus TCP server in a thread that answers as it is told, and can be told otherwise at any time.
 
     `fault(request, answer)` gets both frames whole and returns the frames to be sent instead, each with a pause
@@ -125,81 +114,17 @@ class LyingDevice:
     """Units that never answer."""
     log: list[tuple[int, int, int, int]] = field(default_factory=list)
     """Requests seen: unit, function, address, count."""
-    connections: int = 0
-    """Connections accepted so far."""
-    port: int = 0
 
-    def __enter__(self) -> LyingDevice:
-        self._loop = asyncio.new_event_loop()
-        self._writers: set[asyncio.StreamWriter] = set()
-        self._tasks: set[asyncio.Task[None]] = set()
-        self._thread = threading.Thread(target=self._loop.run_forever, daemon=True)
-        self._thread.start()
-        self.listen()
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
-                 trace: TracebackType | None) -> None:
-        self.refuse()
-        self._call(self._end())
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5.0)
-        self._loop.close()
-
-    def _call(self, work: Any) -> Any:
-        return asyncio.run_coroutine_threadsafe(work, self._loop).result(5.0)
-
-    async def _end(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-
-    def listen(self) -> None:
-        """Accept connections, on the same port as before."""
-        async def begin() -> asyncio.Server:
-            return await asyncio.start_server(self._serve, "127.0.0.1", self.port)
-
-        self.port = self.port or peers.free_port()  # of our own, so that it is still free when we come back to it
-        self._server: asyncio.Server = self._call(begin())
-
-    def refuse(self) -> None:
-        """Close the listener and reset every connection: the cable is out."""
-        async def end() -> None:
-            self._server.close()
-            self._reset_all()
-
-        self._call(end())
-
-    def reset(self) -> None:
-        """Reset every connection; the listener stays."""
-        self._loop.call_soon_threadsafe(self._reset_all)
-
-    def _reset_all(self) -> None:
-        for writer in list(self._writers):
-            raw = writer.get_extra_info("socket")
-            if raw is not None:
-                with suppress(OSError):
-                    raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, LINGER_RESET)
-            writer.transport.abort()
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        self._writers.add(writer)
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         splitter = Splitter()
-        try:
-            while data := await reader.read(4096):
-                for adu in splitter.feed(data):
-                    frame = encode_adu(*adu)
-                    answer = self._answer(frame)
-                    if answer is not None:
-                        task = self._loop.create_task(self._send(writer, frame, answer))
-                        self._tasks.add(task)
-                        task.add_done_callback(self._tasks.discard)
-        except OSError:
-            pass
-        finally:
-            self._writers.discard(writer)
-            writer.transport.abort()
+        while data := await reader.read(4096):
+            for adu in splitter.feed(data):
+                frame = encode_adu(*adu)
+                answer = self._answer(frame)
+                if answer is not None:
+                    task = self._loop.create_task(self._send(writer, frame, answer))
+                    self._tasks.add(task)
+                    task.add_done_callback(self._tasks.discard)
 
     def _answer(self, frame: bytes) -> bytes | None:
         transaction, unit = int.from_bytes(frame[:2], "big"), frame[6]

@@ -78,7 +78,8 @@ _REQUESTS: dict[int, Callable[[Bytes], int]] = {
 def answer_length(pdu: Bytes) -> int:
     """Bytes of the answer PDU that begins like this; MORE or UNKNOWN where that can't be told.
 
-    Function 8 is taken with one data field of two bytes, which all its sub-functions but a longer echo have.
+    Function 8 is taken with one data field of two bytes, which all its sub-functions but a longer echo have (see
+    RtuSplitter).
     """
     if not len(pdu):
         return MORE

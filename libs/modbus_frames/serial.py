@@ -18,6 +18,8 @@ BROADCAST = 0
 """Unit that all listen to and nobody answers for (clause 2.2)."""
 HIGHEST_UNIT = 247
 """248 to 255 are reserved (clause 2.2)."""
+DIAGNOSTICS_BYTES = 5
+"""Bytes of a PDU of function 8 but for longer query data."""
 RTU_OVERHEAD = 3
 """Bytes of an RTU frame around the PDU: unit and CRC."""
 MAX_RTU = MAX_PDU + RTU_OVERHEAD
@@ -86,6 +88,9 @@ class SerialSplitter(Protocol):
     def pending(self) -> int:
         """Bytes that wait for more."""
 
+    def expect(self, request: Bytes) -> None:
+        """The PDU that is answered next: an echo (function 8) is as long as what was sent."""
+
     def feed(self, data: Bytes) -> list[SerialAdu]:
         """Take what arrived and return the frames that it completes, in order."""
 
@@ -105,13 +110,18 @@ class RtuSplitter:
     At each place the function tells the length, and the CRC decides: a frame, or one byte of noise and on with the
     next byte. So a frame behind noise, behind half a frame or glued to another is found, and bytes inside a whole
     frame are never taken for one. Fewer than 256 bytes wait between calls.
+
+    Function 8 is the exception: its query data (sub-function 0) have any length, which an asker knows (`expect`) and a
+    server can't, so that there the first length whose CRC is right is taken.
     """
 
-    __slots__ = ("_buffer", "_length", "noise")
+    __slots__ = ("_buffer", "_echo", "_length", "_requests", "noise")
 
     def __init__(self, *, requests: bool = False) -> None:
         """For answers, or for requests (what a server hears)."""
         self._length: Callable[[Bytes], int] = request_length if requests else answer_length
+        self._requests = requests
+        self._echo = DIAGNOSTICS_BYTES
         self._buffer = b""
         self.noise = 0
 
@@ -119,6 +129,10 @@ class RtuSplitter:
     def pending(self) -> int:
         """Bytes that wait for more."""
         return len(self._buffer)
+
+    def expect(self, request: Bytes) -> None:
+        """See SerialSplitter."""
+        self._echo = len(request) if _is_query(request) else DIAGNOSTICS_BYTES
 
     def feed(self, data: Bytes) -> list[SerialAdu]:
         """Take what arrived and return the frames that it completes, in order."""
@@ -141,7 +155,7 @@ class RtuSplitter:
         view = memoryview(buffer)
         start, end = 0, len(buffer)
         while start < end:
-            length = self._length(view[start + 1 : start + 1 + MAX_PDU])
+            length = self._length_at(view[start : start + MAX_PDU + RTU_OVERHEAD])
             if length == MORE:
                 break
             stop = start + length + RTU_OVERHEAD
@@ -155,6 +169,24 @@ class RtuSplitter:
                 self.noise += 1
         self._buffer = buffer[start:]
         return frames
+
+    def _length_at(self, frame: memoryview) -> int:
+        """Bytes of the PDU of the frame that begins here, as far as can be told."""
+        pdu = frame[1 : 1 + MAX_PDU]
+        if not _is_query(pdu):
+            return self._length(pdu)
+        if not self._requests:
+            return self._echo
+        for length in range(DIAGNOSTICS_BYTES, len(frame) - RTU_OVERHEAD + 1, 2):
+            stop = length + RTU_OVERHEAD
+            if crc16(frame[: stop - 2]) == frame[stop - 2] | frame[stop - 1] << 8:
+                return length
+        return MORE if len(pdu) < MAX_PDU else UNKNOWN
+
+
+def _is_query(pdu: Bytes) -> bool:
+    """Whether it is, or begins as, function 8 with sub-function 0 (clause 6.8.1)."""
+    return len(pdu) > 2 and bytes(pdu[:3]) == b"\x08\0\0"
 
 
 def _begins_alike(buffer: bytes, start: Bytes) -> bool:
@@ -170,6 +202,9 @@ class AsciiSplitter:
     def __init__(self) -> None:
         self._buffer = bytearray()
         self.noise = 0
+
+    def expect(self, request: Bytes) -> None:
+        """See SerialSplitter: a frame has its end marked here."""
 
     @property
     def pending(self) -> int:

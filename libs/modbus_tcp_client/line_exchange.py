@@ -21,7 +21,7 @@ from modbus_tcp_client.failure import damaged
 EXCEPTION = 0x80
 DIAGNOSTICS = 8
 ECHOED = frozenset([5, 6, DIAGNOSTICS, 22])
-"""Functions whose good answer is the request itself."""
+"""Functions whose good answer is the request itself, or may look like it (diagnostics with a count of 0)."""
 OWED_NS = 5_000_000_000
 """Nanoseconds after which an answer is no longer expected; FORGIVING times its patience, where that is longer."""
 FORGIVING = 5
@@ -88,6 +88,7 @@ class LineExchange(Exchange):
         job.stray = ""
         self.pending[0] = job
         self._frames.reset()
+        self._frames.expect(job.pdu)
         self._asked, self._held, self._echo_due = frame, b"", True
         self._noise_before = self._frames.noise
         return bytearray(frame)
@@ -199,6 +200,8 @@ class LineExchange(Exchange):
         """Whether a frame can be the answer; where not, the right one may still come behind it."""
         if job.function in READ_FUNCTIONS:
             return len(adu.pdu) == 2 + data_bytes(job.function, job.count)
+        if job.function == DIAGNOSTICS and any(job.pdu[1:3]):  # all but query data come with data of their own
+            return adu.pdu[1:3] == job.pdu[1:3]
         return job.function not in ECHOED or adu.pdu == job.pdu
 
     def _drop(self, adu: SerialAdu, job: Job | None) -> None:

@@ -15,8 +15,9 @@ import pytest
 from acquisition import WriteOutcome
 from endpoint_config.models import ModbusPoint, WriteFunction
 from modbus_frames import encode_adu
-from modbus_proxy import Order, libmodbus_device
+from modbus_proxy import Order
 from modbus_rig import LyingDevice, Partition, device, holding
+from modbus_servers import libmodbus_device
 from process_image.quality import BAD_DECODING_ERROR, BAD_TIMEOUT
 
 Parts = list[tuple[float, bytes]]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import peers
@@ -13,66 +11,18 @@ import pytest
 from endpoint_config.models import ModbusPoint, ReadFunction
 from endpoint_config.transports import Parity, Transport
 from modbus_rig import Partition, device, holding
+from modbus_servers import libmodbus_serial, pymodbus_serial
 from modbus_tcp_client import ModbusExceptionError, ModbusTCPClient
 from serial_rig import on_line, socat_pair
 
 UNIT = 17
 
 
-@contextmanager
-def libmodbus(path: Path) -> Iterator[None]:
-    """See peers_src/modbus_rtu_server.c for what it holds."""
-    flag = peers.require_library("modbus", "modbus/modbus.h")
-    program = peers.compile_c(peers.SOURCES / "modbus_rtu_server.c", link=[flag])
-    with peers.Peer([program, str(path), "19200", "E", str(UNIT)], ready="serving"):
-        yield
-
-
-@contextmanager
-def pymodbus(path: Path, *, ascii_frames: bool = False) -> Iterator[None]:
-    """pymodbus's own server: holding register a holds 5a, coil a is set where a is even; 0 to 499 exist."""
-    pytest.importorskip("serial")
-    from pymodbus import FramerType
-    from pymodbus.server import ModbusSerialServer
-    from pymodbus.simulator import DataType, SimData, SimDevice
-
-    started, stop = threading.Event(), asyncio.Event()
-    loop = asyncio.new_event_loop()
-
-    async def serve() -> None:
-        data = SimDevice(UNIT, simdata=(
-            [SimData(0, values=[a % 2 == 0 for a in range(500)], datatype=DataType.BITS)],
-            [SimData(0, values=[a % 3 == 0 for a in range(500)], datatype=DataType.BITS)],
-            [SimData(0, values=[5 * a for a in range(500)], datatype=DataType.REGISTERS)],
-            [SimData(0, values=[7 * a for a in range(500)], datatype=DataType.REGISTERS)],
-        ))
-        server = ModbusSerialServer(data, framer=FramerType.ASCII if ascii_frames else FramerType.RTU, port=str(path),
-                                    baudrate=19200, parity="N")  # pyserial can't set others on a pty
-        await server.serve_forever(background=True)
-        started.set()
-        await stop.wait()
-        await server.shutdown()
-        rest = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in rest:
-            task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-    thread.start()
-    try:
-        assert started.wait(10)
-        yield
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
-        loop.close()
-
-
-Serve = Callable[[Path], object]
+Serve = Callable[[Path, int], object]
 SERVERS: dict[str, tuple[Serve, str, Callable[[int], int], Callable[[int], bool]]] = {
-    "libmodbus-rtu": (libmodbus, "rtu", lambda a: 3 * a + 7, lambda a: a % 3 == 0),
-    "pymodbus-rtu": (pymodbus, "rtu", lambda a: 5 * a, lambda a: a % 2 == 0),
-    "pymodbus-ascii": (lambda p: pymodbus(p, ascii_frames=True), "ascii", lambda a: 5 * a, lambda a: a % 2 == 0),
+    "libmodbus-rtu": (libmodbus_serial, "rtu", lambda a: 3 * a + 7, lambda a: a % 3 == 0),
+    "pymodbus-rtu": (pymodbus_serial, "rtu", lambda a: 5 * a, lambda a: a % 2 == 0),
+    "pymodbus-ascii": (partial(pymodbus_serial, ascii_frames=True), "ascii", lambda a: 5 * a, lambda a: a % 2 == 0),
 }
 
 
@@ -81,7 +31,7 @@ def test_values_of_a_serial_server_are_in_the_segment(name: str, tmp_path: Path,
     serve, scheme, register, coil = SERVERS[name]
     points = [holding(f"h{a}", a) for a in range(0, 400, 3)]
     points += [ModbusPoint(name=f"c{a}", read_function=ReadFunction.COILS, address=a) for a in range(100)]
-    with socat_pair(tmp_path) as (ours, theirs), serve(theirs):  # type: ignore[attr-defined]
+    with socat_pair(tmp_path) as (ours, theirs), serve(theirs, UNIT):  # type: ignore[attr-defined]
         line = {"baudrate": 19200, "parity": Parity.EVEN, "databits": 7 if scheme == "ascii" else 8}
         plc = on_line("plc", UNIT, ours, points, transport=Transport(scheme), line=line, timeout=2.0)
         with Partition(shm_name, [plc]) as running:
@@ -102,7 +52,7 @@ def test_values_of_a_serial_server_are_in_the_segment(name: str, tmp_path: Path,
 
 def test_rtu_frames_go_through_a_serial_device_server(tmp_path: Path, shm_name: str) -> None:
     socat, port = peers.require_program("socat"), peers.free_port()
-    with socat_pair(tmp_path) as (ours, theirs), libmodbus(theirs):
+    with socat_pair(tmp_path) as (ours, theirs), libmodbus_serial(theirs, UNIT):
         command = [socat, "-d", "-d", f"tcp-listen:{port},bind=127.0.0.1,reuseaddr,fork", f"file:{ours},raw,echo=0"]
         with peers.Peer(command, ready="listening on"):
             plc = device("plc", port, [holding(f"h{a}", a) for a in range(50)], unit_id=UNIT, timeout=1.0,

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
-import peers
 import pytest
 from acquisition import Value, WriteOutcome
-from endpoint_config.models import Datatype, ModbusPoint, ReadFunction, WriteFunction
+from endpoint_config.models import Datatype, ModbusPoint, ModbusServer, ReadFunction, WriteFunction
 from endpoint_config.transports import Parity, Transport
 from modbus_proxy import Order
 from modbus_rig import Partition, holding
-from modbus_tcp_client import ModbusTCPClient, Packet
+from modbus_servers import libmodbus_serial, pymodbus_serial
+from modbus_tcp_client import ModbusExceptionError, ModbusTCPClient, Packet
 from serial_rig import Bus, Heard, on_line, socat_pair
 
 from cpc.cli import main
+from cpc.simulators import ProtocolGatewaySimulator
 
 WRITES = frozenset([5, 6, 15, 16, 22, 23])
 POINTS = (
@@ -107,10 +109,7 @@ def test_a_line_that_is_pulled_out_gives_a_definite_answer(shm_name: str) -> Non
 
 
 def test_every_function_goes_through_a_serial_line_to_libmodbus(tmp_path: Path) -> None:
-    flag = peers.require_library("modbus", "modbus/modbus.h")
-    program = peers.compile_c(peers.SOURCES / "modbus_rtu_server.c", link=[flag])
-    with socat_pair(tmp_path) as (ours, theirs), \
-            peers.Peer([program, str(theirs), "19200", "E", "17"], ready="serving"):
+    with socat_pair(tmp_path) as (ours, theirs), libmodbus_serial(theirs, 17):
         url = f"rtu://{ours}?baudrate=19200&parity={Parity.EVEN}"
         with ModbusTCPClient.at(url, unit_id=17, timeout=3.0) as client:
             client.fc05_write_single_coil(1, True)
@@ -125,6 +124,43 @@ def test_every_function_goes_through_a_serial_line_to_libmodbus(tmp_path: Path) 
                                write_function=WriteFunction.SINGLE_COIL)
             client._endpoints = {"c": coil}
             assert client.write_point("c", False).outcome is WriteOutcome.VERIFIED
+
+
+QUERIES = [b"\x00\x00", b"\xa5\x37", b"\xa5\x37\x00\x08\x00\x00", bytes(range(250)), b"\x08\x00\x00\x08" * 30]
+
+
+@FRAMES
+def test_functions_outside_the_poll_loop_go_over_a_line(transport: Transport, tmp_path: Path) -> None:
+    """Our simulator at the other end: longer echoes, queues and identifications, which other servers do not serve."""
+    pump = replace(on_line("Pump", 7, str(tmp_path / "none"), POINTS, transport=transport), description="a pump")
+    with ProtocolGatewaySimulator(modbus=[pump]) as plant:
+        (entry,) = plant.entries
+        assert isinstance(entry, ModbusServer)
+        with ModbusTCPClient.of(replace(entry, timeout=3.0)) as client:
+            for query in QUERIES:
+                assert client.fc08_diagnostics(0, query) == query
+            before = int.from_bytes(client.fc08_diagnostics(11))
+            assert int.from_bytes(client.fc08_diagnostics(11)) == before + 1
+            assert client.fc17_report_server_id()[1] is True
+            client.fc16_write_multiple_registers(20, [2, 9])
+            assert client.fc43_read_device_identification(1)[1]
+            assert client.identify().answered
+            assert client.fc03_read_holding_registers(20, 2) == [2, 9]
+            with pytest.raises(ModbusExceptionError, match="exception"):
+                client.fc24_read_fifo_queue(54)
+
+
+@pytest.mark.parametrize("ascii_frames", [False, True], ids=["rtu", "ascii"])
+def test_functions_outside_the_poll_loop_against_pymodbus_on_a_line(ascii_frames: bool, tmp_path: Path) -> None:
+    pytest.importorskip("serial")
+    with socat_pair(tmp_path) as (ours, theirs), pymodbus_serial(theirs, 17, ascii_frames=ascii_frames):
+        scheme, databits = ("ascii", 7) if ascii_frames else ("rtu", 8)
+        url = f"{scheme}://{ours}?baudrate=19200&parity=N&databits={databits}"
+        with ModbusTCPClient.at(url, unit_id=17, timeout=3.0) as client:
+            assert client.fc08_diagnostics(0, b"\xa5\x37") == b"\xa5\x37"
+            assert client.fc24_read_fifo_queue(5) == [0, 1, 2, 3]
+            assert set(client.fc43_read_device_identification(1)) <= {0, 1, 2}
+            assert client.fc17_report_server_id()[1] is True
 
 
 def test_scan_and_poke_on_a_serial_line(capsys: pytest.CaptureFixture[str]) -> None:

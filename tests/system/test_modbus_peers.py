@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import peers
 import pytest
 from endpoint_config.models import Datatype, ModbusPoint, ReadFunction
-from modbus_rig import LyingDevice, Partition, black_hole, device, holding, libmodbus_server
+from modbus_rig import LyingDevice, Partition, black_hole, device, holding
+from modbus_servers import Device, libmodbus_device, modbus_serial_device, pymodbus_device
 from modbus_tcp_client import (
     ModbusConnectionError,
     ModbusError,
@@ -24,59 +23,10 @@ from modbus_tcp_client import (
     ModbusTimeout,
 )
 
-
-@contextmanager
-def pymodbus_server() -> Iterator[int]:
-    """pymodbus's own server: holding register a holds 5a, coil a is set where a is even; 0 to 499 exist."""
-    from pymodbus.server import ModbusTcpServer
-    from pymodbus.simulator import DataType, SimData, SimDevice
-
-    port = peers.free_port()
-    started, stop = threading.Event(), asyncio.Event()
-    loop = asyncio.new_event_loop()
-
-    async def serve() -> None:
-        data = SimDevice(1, simdata=(
-            [SimData(0, values=[a % 2 == 0 for a in range(500)], datatype=DataType.BITS)],
-            [SimData(0, values=[a % 3 == 0 for a in range(500)], datatype=DataType.BITS)],
-            [SimData(0, values=[5 * a for a in range(500)], datatype=DataType.REGISTERS)],
-            [SimData(0, values=[7 * a for a in range(500)], datatype=DataType.REGISTERS)],
-        ))
-        server = ModbusTcpServer(data, address=("127.0.0.1", port))
-        await server.serve_forever(background=True)
-        started.set()
-        await stop.wait()
-        await server.shutdown()
-        rest = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in rest:  # the library leaves the handlers of its connections behind
-            task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-    thread.start()
-    try:
-        assert started.wait(10)
-        yield port
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
-        loop.close()
-
-
-@contextmanager
-def modbus_serial_server() -> Iterator[int]:
-    """See peers_src/node/modbus_server.js for what it holds."""
-    node = peers.require_node("modbus-serial")
-    port = peers.free_port()
-    command = [node, str(peers.NODE / "modbus_server.js"), str(port)]
-    with peers.Peer(command, ready=r"listening on (\d+)", cwd=peers.NODE):
-        yield port
-
-
-SERVERS: dict[str, tuple[Callable[[], object], Callable[[int], int], Callable[[int], bool]]] = {
-    "libmodbus": (libmodbus_server, lambda a: 3 * a + 7, lambda a: a % 3 == 0),
-    "pymodbus": (pymodbus_server, lambda a: 5 * a, lambda a: a % 2 == 0),
-    "modbus-serial": (modbus_serial_server, lambda a: 2 * a + 1, lambda a: a % 2 == 1),
+SERVERS: dict[str, tuple[Callable[[], AbstractContextManager[Device]], Callable[[int], int], Callable[[int], bool]]] = {
+    "libmodbus": (libmodbus_device, lambda a: 3 * a + 7, lambda a: a % 3 == 0),
+    "pymodbus": (pymodbus_device, lambda a: 5 * a, lambda a: a % 2 == 0),
+    "modbus-serial": (modbus_serial_device, lambda a: 2 * a + 1, lambda a: a % 2 == 1),
 }
 
 
@@ -85,13 +35,13 @@ def test_values_in_the_segment_are_those_that_another_client_reads(name: str, sh
     serve, register, coil = SERVERS[name]
     points = [holding(f"h{a}", a) for a in range(0, 400, 3)]
     points += [ModbusPoint(name=f"c{a}", read_function=ReadFunction.COILS, address=a) for a in range(100)]
-    with serve() as port, Partition(shm_name, [device("plc", port, points, timeout=2.0)]) as running:  # type: ignore[attr-defined]
+    with serve() as plc, Partition(shm_name, [device("plc", plc.port, points, timeout=2.0)]) as running:
         running.until_good("plc/h399", "plc/c99")
         snapshot = running.image.snapshot()
         assert {a: snapshot[f"plc/h{a}"].value for a in range(0, 400, 3)} == {
             a: register(a) for a in range(0, 400, 3)}
         assert [snapshot[f"plc/c{a}"].value for a in range(100)] == [coil(a) for a in range(100)]
-        with ModbusTCPClient("127.0.0.1", port, timeout=2.0) as client:
+        with ModbusTCPClient("127.0.0.1", plc.port, timeout=2.0) as client:
             assert client.fc03_read_holding_registers(0, 10) == [register(a) for a in range(10)]
             assert client.fc01_read_coil_status(0, 20) == [coil(a) for a in range(20)]
             with pytest.raises(ModbusExceptionError) as refused:
@@ -101,9 +51,9 @@ def test_values_in_the_segment_are_those_that_another_client_reads(name: str, sh
 
 @pytest.mark.peer("mbpoll")
 def test_an_independent_client_reads_the_same(shm_name: str) -> None:
-    with libmodbus_server() as port, Partition(shm_name, [device("plc", port, [holding("a", 17)])]) as running:
+    with libmodbus_device() as plc, Partition(shm_name, [device("plc", plc.port, [holding("a", 17)])]) as running:
         running.until_good("plc/a")
-        command = ["mbpoll", "-m", "tcp", "-p", str(port), "-r", "18", "-c", "1", "-t", "4", "-1", "127.0.0.1"]
+        command = ["mbpoll", "-m", "tcp", "-p", str(plc.port), "-r", "18", "-c", "1", "-t", "4", "-1", "127.0.0.1"]
         output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=20).stdout
         assert f"[18]: \t{running['plc/a'].value}" in output
 
@@ -145,7 +95,7 @@ def test_a_dissector_finds_no_fault_with_what_is_sent(tmp_path: Path, shm_name: 
 
 
 def test_writes_reach_the_device_and_are_read_back(shm_name: str) -> None:
-    with libmodbus_server() as port, ModbusTCPClient("127.0.0.1", port) as client:
+    with libmodbus_device() as plc, ModbusTCPClient("127.0.0.1", plc.port) as client:
         client.write_06(100, 0xFFFF)
         client.write_10(101, [1, 2, 0xABCD])
         client.write_05(50, True)
@@ -165,8 +115,8 @@ def test_endpoints_are_read_by_name_with_their_type() -> None:
         holding("none", 10, invalid=(37,)),
         ModbusPoint(name="coil", read_function=ReadFunction.COILS, address=3),
     ]
-    with libmodbus_server() as port:
-        client = ModbusTCPClient("127.0.0.1", port, "plc", endpoints)
+    with libmodbus_device() as plc:
+        client = ModbusTCPClient("127.0.0.1", plc.port, "plc", endpoints)
         assert client.fc03_read_holding_registers("plain") == (37, "uint16")
         assert client.fc03_read_holding_registers("scaled") == (18.5, "int16")
         assert client.fc03_read_holding_registers("long") == ((3 * 21 + 7) << 16 | (3 * 20 + 7), "uint32")

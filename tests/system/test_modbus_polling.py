@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import peers
 import pytest
 from endpoint_config.models import Datatype, ModbusPoint, ReadFunction
-from modbus_rig import LyingDevice, Partition, black_hole, device, holding, libmodbus_server
+from modbus_rig import LyingDevice, Partition, black_hole, device, holding
+from modbus_servers import libmodbus_device
 from modbus_tcp_client import ModbusClientManager, ModbusTCPClient
 from process_image import create
 from process_image.quality import BAD_COMMUNICATION_ERROR, BAD_NODE_ID_UNKNOWN, BAD_WAITING_FOR_INITIAL_DATA
@@ -17,8 +18,8 @@ from process_image.quality import BAD_COMMUNICATION_ERROR, BAD_NODE_ID_UNKNOWN, 
 
 @pytest.fixture(scope="module")
 def libmodbus() -> Iterator[int]:
-    with libmodbus_server() as port:
-        yield port
+    with libmodbus_device() as plc:
+        yield plc.port
 
 
 def test_values_of_a_libmodbus_server_stand_in_the_segment(libmodbus: int, shm_name: str) -> None:

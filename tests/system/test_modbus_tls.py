@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import ssl
-import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
@@ -17,6 +15,7 @@ import pytest
 from endpoint_config.models import ModbusServer
 from endpoint_config.transports import TlsSettings, Transport
 from modbus_rig import LyingDevice, Partition, device, holding
+from modbus_servers import pymodbus_device
 from modbus_tcp_client import ModbusConnectionError, ModbusTCPClient
 from process_image import quality
 from tls_rig import Authority, Party, TlsDevice
@@ -191,40 +190,14 @@ def test_a_server_that_never_answers_the_handshake_harms_no_neighbour(
 
 
 @contextmanager
-def pymodbus_server(party: Party, trusts: Path) -> Iterator[int]:
+def pymodbus_tls(party: Party, trusts: Path) -> Iterator[int]:
     """pymodbus's own TLS server, which demands a client certificate: register a holds 5a."""
-    from pymodbus.server import ModbusTlsServer
-    from pymodbus.simulator import DataType, SimData, SimDevice
-
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(party.certificate, party.key)
     context.verify_mode = ssl.CERT_REQUIRED
     context.load_verify_locations(trusts)
-    port = peers.free_port()
-    started, stop = threading.Event(), asyncio.Event()
-    loop = asyncio.new_event_loop()
-
-    async def serve() -> None:
-        data = SimDevice(1, simdata=[SimData(0, values=[5 * a for a in range(500)], datatype=DataType.REGISTERS)])
-        server = ModbusTlsServer(data, address=("127.0.0.1", port), sslctx=context)
-        await server.serve_forever(background=True)
-        started.set()
-        await stop.wait()
-        await server.shutdown()
-        rest = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in rest:
-            task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-    thread.start()
-    try:
-        assert started.wait(10)
-        yield port
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
-        loop.close()
+    with pymodbus_device(secured=context) as device:
+        yield device.port
 
 
 def test_nobody_travels_on_the_certificate_of_another(
@@ -240,7 +213,7 @@ def test_nobody_travels_on_the_certificate_of_another(
 
 
 def test_pymodbus_tls_server_is_polled(authority: Authority, plc: Party, engineer: Party, shm_name: str) -> None:
-    with pymodbus_server(plc, authority.certificate) as port:
+    with pymodbus_tls(plc, authority.certificate) as port:
         with Partition(shm_name, [secured(port, authority, engineer)]) as running:
             running.until_good("plc/a", "plc/b")
             assert [running["plc/a"].value, running["plc/b"].value] == [15, 500]

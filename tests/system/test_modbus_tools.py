@@ -17,8 +17,9 @@ import peers
 import pytest
 from endpoint_config import to_xml
 from endpoint_config.models import Datatype
-from modbus_proxy import Proxy, libmodbus_device, pymodbus_device
+from modbus_proxy import Proxy
 from modbus_rig import LyingDevice, Partition, black_hole, device, holding
+from modbus_servers import libmodbus_device, pymodbus_device
 from modbus_tcp_client import ModbusTCPClient, Packet
 from modbus_tcp_client.scan import Pace
 from process_image import attach
@@ -312,7 +313,7 @@ def test_a_device_that_does_not_bear_the_question_is_not_asked_again(how: str, s
         if request[7] not in (17, 43):
             return answer
         if how == "hanging up":
-            proxy.reset()
+            proxy.reset_all()
         return None
 
     with libmodbus_device() as plc, Proxy(plc.port, behave) as way, \

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import TracebackType
 
@@ -16,6 +14,7 @@ import pytest
 from endpoint_config.transports import Transport
 from modbus_frames import Splitter, encode_adu, read_response
 from modbus_rig import Partition, device, holding
+from modbus_servers import pymodbus_device
 from modbus_tcp_client import ModbusConnectionError, ModbusTCPClient, ModbusTimeout
 from process_image import quality
 
@@ -96,40 +95,11 @@ def test_a_station_that_is_gone_is_bad_with_a_reason_and_comes_back(shm_name: st
             running.until_good("plc/a")
 
 
-@contextmanager
-def pymodbus_server() -> Iterator[int]:
-    """pymodbus's own server: register a holds 5a."""
-    from pymodbus.server import ModbusUdpServer
-    from pymodbus.simulator import DataType, SimData, SimDevice
-
-    port = peers.free_port(kind=socket.SOCK_DGRAM)
-    started, stop = threading.Event(), asyncio.Event()
-    loop = asyncio.new_event_loop()
-
-    async def serve() -> None:
-        data = SimDevice(1, simdata=[SimData(0, values=[5 * a for a in range(500)], datatype=DataType.REGISTERS)])
-        server = ModbusUdpServer(data, address=("127.0.0.1", port))
-        await server.serve_forever(background=True)
-        started.set()
-        await stop.wait()
-        await server.shutdown()
-
-    thread = threading.Thread(target=lambda: loop.run_until_complete(serve()))
-    thread.start()
-    try:
-        assert started.wait(10)
-        yield port
-    finally:
-        loop.call_soon_threadsafe(stop.set)
-        thread.join(10)
-        loop.close()
-
-
 def test_pymodbus_is_polled_over_udp(shm_name: str) -> None:
-    with pymodbus_server() as port:
-        with Partition(shm_name, [device("plc", port, [holding(f"r{a}", a) for a in range(100)],
+    with pymodbus_device(udp=True) as plc:
+        with Partition(shm_name, [device("plc", plc.port, [holding(f"r{a}", a) for a in range(100)],
                                          transport=Transport.UDP, timeout=2.0)]) as running:
             running.until_good("plc/r99")
             assert running["plc/r99"].value == 495
-        with ModbusTCPClient.at(f"udp://127.0.0.1:{port}", timeout=2.0) as client:
+        with ModbusTCPClient.at(f"udp://127.0.0.1:{plc.port}", timeout=2.0) as client:
             assert client.fc03_read_holding_registers(10, 3) == [50, 55, 60]

@@ -24,13 +24,17 @@ from modbus_frames import (
 from modbus_frames.lengths import MORE, UNKNOWN, answer_length, request_length
 
 registers = st.integers(1, 125).flatmap(lambda n: st.binary(min_size=2 * n, max_size=2 * n))
-answers = st.one_of(
+answers = st.one_of(  # function 8 without query data, which only an asker can tell the length of: see below
+
     st.builds(read_response, st.sampled_from([3, 4]), registers),
     st.builds(read_response, st.sampled_from([1, 2]), st.binary(min_size=1, max_size=250)),
     st.builds(lambda f, d: bytes((f,)) + d, st.sampled_from([5, 6, 8, 15, 16]), st.binary(min_size=4, max_size=4)),
     st.builds(exception_response, st.integers(1, 100), st.integers(1, 255)),
 )
+queries = st.integers(1, 125).flatmap(lambda n: st.binary(min_size=2 * n, max_size=2 * n)).map(
+    lambda d: b"\x08\0\0" + d)
 requests = st.one_of(
+    queries,
     st.builds(read_request, st.integers(1, 4), st.integers(0, 60000), st.integers(1, 125)),
     st.builds(write_multiple_registers, st.integers(0, 60000), registers.filter(lambda d: len(d) <= 246)),
 )
@@ -65,6 +69,17 @@ def test_frames_come_out_as_they_went_in_however_they_are_cut(encode, make, data
     stream = b"".join(encode(*adu) for adu in frames)
     pieces = cut(stream, data.draw(st.lists(st.integers(0, 2000), max_size=6)))
     assert drained(make(), pieces) == frames
+
+
+@given(units, queries, st.lists(st.integers(0, 2000), max_size=6), noises)
+def test_an_asker_knows_the_length_of_an_echo(unit: int, pdu: bytes, places: list[int], noise: bytes) -> None:
+    splitter = RtuSplitter()
+    splitter.expect(pdu)
+    frame = encode_rtu(unit, pdu)
+    following = SerialAdu(unit, read_response(3, b"\1\2"))
+    stream = noise + frame + encode_rtu(*following)
+    found = drained(splitter, cut(stream, places))
+    assert found[-2:] == [SerialAdu(unit, pdu), following]
 
 
 @given(st.lists(st.builds(SerialAdu, units, requests), max_size=5), st.lists(st.integers(0, 2000), max_size=6))
