@@ -8,7 +8,8 @@ import math
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -17,10 +18,13 @@ from typing import Any, Self
 
 import peers
 from asyncua import Client
+from asyncua.server.server import Server
 from cryptography.hazmat.primitives import serialization
 from endpoint_config.models import OpcUaNode, OpcUaServer, SecurityMode
 from opcua_client import OpcUaClient, OpcUaClientManager, make_certificate, save
 from process_image import attach, create
+
+from cpc.simulators.address_space import quick_address_space
 
 PLANT = "urn:cpc:test:plant"
 SERVER_URI, CLIENT_URI = "urn:cpc:test:server", "urn:cpc:test:client"
@@ -89,6 +93,36 @@ def node_opcua(port: int, folder: Path, *arguments: str) -> peers.Peer:
     node = peers.require_node("node-opcua-server")
     command = [node, peers.NODE / "opcua_server.js", str(port), str(folder), *arguments]
     return peers.Peer(command, ready=r"^listening", timeout=60)
+
+
+@contextmanager
+def asyncua_server(fill: Callable[[Server, int], Awaitable[object]]) -> Iterator[int]:
+    """An asyncua server in a thread, for what the other servers can't be made to do; gives its port.
+
+    `fill` gets the server and the index of PLANT before it listens.
+    """
+    loop, ready, port = asyncio.new_event_loop(), threading.Event(), peers.free_port()
+    over = asyncio.Event()
+
+    async def run() -> None:
+        with quick_address_space():
+            server = Server()
+            await server.init()
+        server.set_endpoint(f"opc.tcp://127.0.0.1:{port}")
+        await fill(server, await server.register_namespace(PLANT))
+        async with server:
+            ready.set()
+            await over.wait()
+
+    thread = threading.Thread(target=loop.run_until_complete, args=(run(),))
+    thread.start()
+    try:
+        assert ready.wait(30)
+        yield port
+    finally:
+        loop.call_soon_threadsafe(over.set)
+        thread.join(10)
+        loop.close()
 
 
 def read_by_node(url: str, nodes: Sequence[str]) -> list[dict[str, Any]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from endpoint_config import OpcUaServer, Secret, SecurityMode, to_xml
+from process_image.quality import quality_name
 
 from cpc.commandline.errors import CommandError, Exit, absent
 from cpc.commandline.output import complain, plural, print_json, printable
@@ -175,7 +176,7 @@ def _as_json(tops: Sequence[Found], parent: str | None) -> Iterator[dict[str, An
         made: dict[str, Any] = {
             "node_id": str(found.node), "parent": parent, "browse_name": found.browse_name,
             "display_name": found.display_name, "class": ROOT_CLASSES.get(found.node_class, str(found.node_class)),
-            "again": found.again, "more": found.more,
+            "again": found.again, "more": found.more, "refused": found.refused,
         }
         if found.facts is not None:
             made |= {"datatype": found.facts.spelled, "access": found.facts.letters, "status": found.facts.status,
@@ -204,6 +205,8 @@ def _line(found: Found) -> str:
         parts.append("(see above)")
     if found.more:
         parts.append("...")
+    if found.refused:
+        parts.append(f"(what lies below is not told: {quality_name(found.refused)})")
     return "  ".join(parts)
 
 

@@ -13,6 +13,8 @@ from process_image.quality import is_bad, quality_name
 from opcua_client.cursor import Sample
 from opcua_client.datatypes import Described, Wire, shown_id
 from opcua_client.encoding import NodeId
+from opcua_client.errors import Refused
+from opcua_client.qualities import SESSION_GONE
 from opcua_client.services import (
     FORWARD,
     HAS_PROPERTY,
@@ -61,6 +63,8 @@ class Found:
     """Whether it stands elsewhere in the tree with what lies below it."""
     more: bool = False
     """Whether there is more below that the depth left out."""
+    refused: int = 0
+    """StatusCode where the server does not say what lies below, 0 = it does."""
     facts: Facts | None = None
     """Of a variable, once asked for."""
 
@@ -116,13 +120,42 @@ async def tree(session: Session, roots: Sequence[NodeId], *, depth: int | None =
         following: list[Found] = []
         for begin in range(0, len(level), most):
             part = level[begin : begin + most]
-            results = await browse(session.channel, [p.node for p in part], how, timeout)
-            for parent, (_, references) in zip(part, results, strict=True):
+            results = await _browsed(session, [p.node for p in part], how, timeout)
+            for parent, (status, references) in zip(part, results, strict=True):
+                parent.refused = status if is_bad(status) else 0
                 following += _children(parent, references, seen)
         level, number = following, number + 1
     for left in level:
         left.more = True
     return tops
+
+
+async def _browsed(session: Session, nodes: Sequence[NodeId], how: Browsing,
+                   timeout: float) -> list[tuple[int, list[Reference]]]:
+    """As `browse`; a node over which the server stumbles has its status for itself, and the others are had."""
+    try:
+        return await browse(session.channel, nodes, how, timeout)
+    except Refused as error:
+        if error.quality in SESSION_GONE:
+            raise
+        if len(nodes) == 1:
+            return [(error.quality, [])]
+    middle = len(nodes) // 2
+    return [*await _browsed(session, nodes[:middle], how, timeout),
+            *await _browsed(session, nodes[middle:], how, timeout)]
+
+
+async def _read(session: Session, wanted: Sequence[tuple[NodeId, int]], timeout: float) -> list[Sample]:
+    """As `read_attributes`; an attribute over which the server stumbles has its status for itself."""
+    try:
+        return await read_attributes(session.channel, wanted, timeout)
+    except Refused as error:
+        if error.quality in SESSION_GONE:
+            raise
+        if len(wanted) == 1:
+            return [Sample(value=None, status=error.quality)]
+    middle = len(wanted) // 2
+    return [*await _read(session, wanted[:middle], timeout), *await _read(session, wanted[middle:], timeout)]
 
 
 def _children(parent: Found, references: Sequence[Reference], seen: set[NodeId]) -> list[Found]:
@@ -133,8 +166,9 @@ def _children(parent: Found, references: Sequence[Reference], seen: set[NodeId])
         if reference.node in here:
             continue
         here.add(reference.node)
-        child = Found(reference.node, str(reference.browse_name), reference.display_name or reference.browse_name.name,
-                      reference.node_class, is_property=reference.kind == HAS_PROPERTY)
+        name = reference.display_name.strip() or reference.browse_name.name.strip() or str(reference.node)
+        child = Found(reference.node, str(reference.browse_name), name, reference.node_class,
+                      is_property=reference.kind == HAS_PROPERTY)
         child.again = reference.node in seen
         parent.children.append(child)
         if not child.again:
@@ -167,7 +201,7 @@ async def facts_of(session: Session, nodes: Sequence[NodeId], timeout: float = 1
     samples: list[Sample] = []
     for begin in range(0, len(nodes), most):
         wanted = [(node, attribute) for node in nodes[begin : begin + most] for attribute in asked]
-        samples += await read_attributes(session.channel, wanted, timeout)
+        samples += await _read(session, wanted, timeout)
     types = _Types(session, timeout)
     return [await _facts(samples[5 * place : 5 * place + 5], types) for place in range(len(nodes))]
 
@@ -229,7 +263,8 @@ async def endpoint_nodes(session: Session, roots: Sequence[NodeId], *, everythin
     variables = [(path, found) for top in tops for path, found in _variables(top, (), prefixed=len(tops) > 1)]
     unique = list({found.node: (path, found) for path, found in reversed(variables)}.values())[::-1]
     facts = await facts_of(session, [found.node for _, found in unique], timeout)
-    nodes, left_out = [], []
+    nodes, left_out = [], [(f.display_name, f"what lies below {f.node} is not told: {quality_name(f.refused)}")
+                           for top in tops for f in top.walk() if f.refused]
     for (path, found), fact in zip(unique, facts, strict=True):
         name = ".".join(path)
         reason = _left_out(found.node, fact, everything=everything)
@@ -299,7 +334,7 @@ def matching(found: Found, text: str) -> Found | None:
     if not kept:
         return None
     return Found(found.node, found.browse_name, found.display_name, found.node_class, found.is_property, kept,
-                 found.again, found.more, found.facts)
+                 found.again, found.more, found.refused, found.facts)
 
 
 def variables_in(tops: Sequence[Found]) -> list[Found]:

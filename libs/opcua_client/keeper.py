@@ -13,7 +13,7 @@ from endpoint_config import OpcUaServer
 from opcua_client.channel import Channel
 from opcua_client.encoding import parse_node_id, read_body, read_value_id
 from opcua_client.errors import OpcUaError, Silent, Unanswered, Unreachable
-from opcua_client.session import CLOSE_SECONDS, Session, greet, knock, open_session
+from opcua_client.session import CLOSE_SECONDS, Session, greet, open_session
 
 QUICK_PAUSE = 0.5
 """Longest pause (s) after a TCP connection that did not come about: one SYN costs the server nothing."""
@@ -158,9 +158,13 @@ class Keeper:
         await asyncio.sleep(max(self._began + spacing - time.monotonic(), 0.0))
 
     async def _is_down(self) -> bool:
-        """Whether nobody listens at the server: it restarts, and ends no sessions out of spite."""
+        """Whether nobody greets at the server: it restarts, and ends no sessions out of spite.
+
+        A listener outlives its killed process by a moment, so that a connection alone says nothing.
+        """
+        patience = min(self._server.timeout, QUICK_CONNECT)
         try:
-            await knock(self._server, min(self._server.timeout, QUICK_CONNECT))
+            await greet(self._server, patience, patience)
         except Unreachable:
             return True
         except OpcUaError:

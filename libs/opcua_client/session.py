@@ -87,15 +87,6 @@ async def open_session(server: OpcUaServer, *, connect_timeout: float, patience:
         raise
 
 
-async def knock(server: OpcUaServer, connect_timeout: float) -> None:
-    """See whether somebody listens: Unreachable where nobody does."""
-    channel = Channel(address(server.url)[2], connect_timeout=connect_timeout, patience=connect_timeout)
-    try:
-        await channel.connect()
-    finally:
-        channel.abort()
-
-
 async def greet(server: OpcUaServer, connect_timeout: float, patience: float) -> None:
     """Say hello on a connection of its own and leave: OpcUaError where nobody answers. Costs the server no session."""
     channel = Channel(address(server.url)[2], connect_timeout=connect_timeout, patience=patience)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
 import shlex
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 import opcua_peers as plant
 import peers
 import pytest
+from asyncua import ua
+from asyncua.server.server import Server
 from endpoint_config import load_opcua
 from plant import cpc
 
@@ -37,6 +40,32 @@ def robot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]
     with peers.Peer(command, ready=r"(?m)^listening \d+ (\S+)", timeout=90) as peer:
         assert peer.match is not None
         yield f"opc.tcp://127.0.0.1:{port}", peer.match[1]
+
+
+async def stumbling(server: Server, space: int) -> None:
+    """asyncua can't tell of a node whose number does not fit into 32 bits: browsing its parent is an internal error."""
+    for name in ("Sound", "Broken"):
+        folder = await server.nodes.objects.add_object(ua.NodeId(name, space), name)
+        await folder.add_variable(ua.NodeId(f"{name}.1", space), name, 1.5)
+    await folder.add_variable(ua.NodeId(ua.Int32(2**32), space), "Beyond", 1.5)
+    await server.nodes.objects.add_variable(ua.NodeId("Nameless", space), ua.QualifiedName("", space), 2.5)
+
+
+def test_what_a_server_stumbles_over_is_told_and_the_rest_is_had(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.CRITICAL + 1, "asyncua")
+    with plant.asyncua_server(stumbling) as port:
+        url, file = f"opc.tcp://127.0.0.1:{port}", tmp_path / "plant.xml"
+        done = cpc("browse", url)
+        assert done.returncode == 0, done.stderr
+        assert "Broken  ns=2;s=Broken  (what lies below is not told: BadInternalError)" in done.stdout
+        assert "Sound  ns=2;s=Sound.1  Double" in done.stdout
+        done = cpc("browse", url, "--endpoints-xml", "i=85", "-o", str(file))
+        assert done.returncode == 0, done.stderr
+        assert "left out: Broken: what lies below ns=2;s=Broken is not told: BadInternalError" in done.stderr
+    (server,) = load_opcua(file)
+    assert [node.name for node in server.nodes] == ["Sound.Sound", "ns=2;s=Nameless"]
 
 
 def secure(keys: plant.Keys) -> list[str]:

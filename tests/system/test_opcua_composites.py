@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
@@ -17,8 +15,6 @@ from asyncua import ua
 from asyncua.common.type_dictionary_builder import DataTypeDictionaryBuilder
 from asyncua.server.server import Server
 from endpoint_config import OpcUaField, OpcUaNode
-
-from cpc.simulators.address_space import quick_address_space
 
 STATUS = OpcUaNode(name="Status", identifier="2256", datatype="ServerStatusDataType", fields=(
     OpcUaField(path="State", datatype="Int32"), OpcUaField(path="BuildInfo.ProductUri", datatype="String"),
@@ -104,60 +100,27 @@ def test_types_are_learned_again_from_a_server_that_came_back_with_another_names
                 running.wait_quality("S/Drive.Motor.Speed", "BadCommunicationError")
 
 
-class Old:
-    """An asyncua server whose structures stand in a type dictionary alone, in a thread."""
-
-    def __init__(self) -> None:
-        self.port = peers.free_port()
-        self._loop = asyncio.new_event_loop()
-        self._ready, self._over = threading.Event(), asyncio.Event()
-        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._run(),))
-
-    def __enter__(self) -> Old:
-        self._thread.start()
-        assert self._ready.wait(30)
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._loop.call_soon_threadsafe(self._over.set)
-        self._thread.join(10)
-        self._loop.close()
-
-    async def _run(self) -> None:
-        with quick_address_space():
-            server = Server()
-            await server.init()
-        server.set_endpoint(f"opc.tcp://127.0.0.1:{self.port}")
-        space = await server.register_namespace(plant.PLANT)
-        builder = DataTypeDictionaryBuilder(server, space, "urn:cpc:test:dictionary", "Dictionary")
-        await builder.init()
-        inner = await builder.create_data_type("Inner")
-        inner.add_field("Speed", ua.VariantType.Double)  # type: ignore[arg-type]
-        outer = await builder.create_data_type("Outer")
-        outer.add_field("Label", ua.VariantType.String)  # type: ignore[arg-type]
-        outer.add_field("Motor", inner)
-        outer.add_field("Counts", ua.VariantType.UInt16, is_array=True)  # type: ignore[arg-type]
-        await builder.set_dict_byte_string()
-        body = b"\x02\0\0\0M1" + b"\0\0\0\0\0\0\xf8\x3f" + b"\x02\0\0\0\x07\0\x08\0"
-        value: Any = ua.ExtensionObject(TypeId=outer.node_ids[-1], Body=body)
-        await server.nodes.objects.add_variable(ua.NodeId("Old", space), "Old", value,  # type: ignore[arg-type]
-                                                varianttype=ua.VariantType.ExtensionObject,
-                                                datatype=outer.data_type)
-        async with server:
-            self._ready.set()
-            await self._over.wait()
+async def old_structure(server: Server, space: int) -> None:
+    """A structure that stands in a type dictionary alone."""
+    builder = DataTypeDictionaryBuilder(server, space, "urn:cpc:test:dictionary", "Dictionary")
+    await builder.init()
+    inner = await builder.create_data_type("Inner")
+    inner.add_field("Speed", ua.VariantType.Double)  # type: ignore[arg-type]
+    outer = await builder.create_data_type("Outer")
+    outer.add_field("Label", ua.VariantType.String)  # type: ignore[arg-type]
+    outer.add_field("Motor", inner)
+    outer.add_field("Counts", ua.VariantType.UInt16, is_array=True)  # type: ignore[arg-type]
+    await builder.set_dict_byte_string()
+    body = b"\x02\0\0\0M1" + b"\0\0\0\0\0\0\xf8\x3f" + b"\x02\0\0\0\x07\0\x08\0"
+    value: Any = ua.ExtensionObject(TypeId=outer.node_ids[-1], Body=body)
+    await server.nodes.objects.add_variable(ua.NodeId("Old", space), "Old", value,  # type: ignore[arg-type]
+                                            varianttype=ua.VariantType.ExtensionObject, datatype=outer.data_type)
 
 
-@pytest.fixture
-def old() -> Iterator[Old]:
-    with Old() as server:
-        yield server
-
-
-def test_a_server_without_definitions_is_understood_by_its_type_dictionary(old: Old, shm_name: str) -> None:
+def test_a_server_without_definitions_is_understood_by_its_type_dictionary(shm_name: str) -> None:
     node = replace(plant.named("Old", "Outer"), fields=(
         field("Label", "String"), field("Motor.Speed", "Double"), field("Counts", "UInt16", 2)))
-    with plant.Running(shm_name, plant.entry(old.port, [node])) as running:
+    with plant.asyncua_server(old_structure) as port, plant.Running(shm_name, plant.entry(port, [node])) as running:
         running.wait_quality("S/Old.Label", "Good")
         assert [running[f"S/Old.{path}"].value for path in ("Label", "Motor.Speed", "Counts[0]", "Counts[1]")] == [
             "M1", 1.5, 7, 8]
