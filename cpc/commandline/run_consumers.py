@@ -40,9 +40,11 @@ def commands(args: Namespace, partition: Partition | None) -> list[Command]:
 
 def _command(args: Namespace, partition: Partition, consumer: ConsumerSettings) -> Command:
     namespace = partition.namespace if args.namespace is None else args.namespace
-    argv = [consumer.name, f"--config={partition.file.absolute()}", f"--namespace={namespace}",
-            f"--log-level={args.log_level}", "--keep", *(["--debug"] * args.debug)]
     user = consumer.user if os.geteuid() == 0 else ""
+    # Another user's status segment is that user's to remove; of our own the supervisor removes what a kill left, too.
+    keep = args.keep or not user
+    argv = [consumer.name, f"--config={partition.file.absolute()}", f"--namespace={namespace}",
+            f"--log-level={args.log_level}", *(["--keep"] * keep), *(["--debug"] * args.debug)]
     if consumer.user and not user:
         logs.event(_log, logging.WARNING, "only root can start a consumer as another user; it runs as this one",
                    consumer=consumer.name, user=consumer.user)

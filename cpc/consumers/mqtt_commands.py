@@ -41,7 +41,7 @@ class MqttCommander(Base):
     metrics = (
         Point(name="$commands", type="uint64", description="commands passed to the gate since the start"),
         Point(name="$answers", type="uint64", description="answers of the gate since the start"),
-        Point(name="$lost", type="uint64", description="answers given up because the broker took none for too long"),
+        Point(name="$answers_lost", type="uint64", description="answers given up: the broker took none for too long"),
         Point(name="$refused", type="uint64", description="messages that were no command or could not be passed on, "
               "and values to forward that were not written"),
     )
@@ -60,7 +60,7 @@ class MqttCommander(Base):
         self._say_after: dict[MqttForward, float] = {}
         self._topics: dict[str, str] = {}
         self._layouts: tuple[tuple[Point, ...], ...] = ()
-        self._counts = dict.fromkeys(("$commands", "$answers", "$lost", "$refused"), 0.0)
+        self._counts = dict.fromkeys(("$commands", "$answers", "$answers_lost", "$refused"), 0.0)
 
     def start(self) -> None:
         """Nothing is kept from an earlier life: the broker has what was not taken, the gate what was."""
@@ -93,7 +93,7 @@ class MqttCommander(Base):
     def health(self) -> Health:
         """Connected while both the broker and the gate are there."""
         message = self.link.message or self._gate.message
-        self._counts["$lost"] = float(self._answers.lost)
+        self._counts["$answers_lost"] = float(self._answers.lost)
         return Health(connected=self.link.up and self._gate.connected, message=message, counts=self._counts)
 
     # ------------------------------------------------------------ from the broker

@@ -164,7 +164,7 @@ def test_answers_that_nobody_takes_are_bounded(bench: Bench) -> None:
     bench.consumer.link.up = False
     for number in range(MOST_KEPT + 5):
         bench.consumer._answers.publish("t", json.dumps({"number": number}).encode())
-    assert bench.consumer.health().counts["$lost"] == 5
+    assert bench.consumer.health().counts["$answers_lost"] == 5
     bench.consumer.link.up = True
     bench.consumer._answers.step()
     assert bench.published[0]["number"] == 5
