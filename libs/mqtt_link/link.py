@@ -53,8 +53,7 @@ class Link:
         """Called with whether what was on its way goes on by itself; else all of it is to be published again."""
         self.on_down: Callable[[], None] = lambda: None
         self.on_acknowledged: Callable[[int, int], None] = lambda _mid, _reason: None
-        """Called with a message's number and the reason code. Of QoS 0 it may be called or not: such a message is done
-        when the link is no longer `congested`."""
+        """Called with the number of a message of QoS 1 or 2 and the reason code."""
         self.on_message: Callable[[MQTTMessage], None] = lambda _message: None
         self._will, self._fresh = will, fresh
         self._client: SessionClient | None = None
@@ -216,7 +215,7 @@ class Link:
 
     def _listen(self, client: SessionClient) -> SessionClient:
         client.on_connect = self._on_connect
-        client.on_publish = self._on_publish
+        client.on_settled = self._settled
         client.on_subscribe = lambda _c, _u, mid, reasons, _p: self._on_subscribed(mid, [r.value for r in reasons])
         client.on_message = lambda _c, _u, message: self.on_message(message)
         client.on_disconnect = self._on_disconnect
@@ -270,8 +269,8 @@ class Link:
             if mid is not None:
                 self._subscribing[mid] = tuple(self._filters)
 
-    def _on_publish(self, client: Any, _data: Any, mid: int, reason: Any, _properties: Any) -> None:
-        self.on_acknowledged(mid, client.outcome(mid, reason.value))
+    def _settled(self, mid: int, reason: int) -> None:
+        self.on_acknowledged(mid, reason)
 
     def _on_subscribed(self, mid: int, reasons: list[int]) -> None:
         for filter_, reason in zip(self._subscribing.pop(mid, ()), reasons, strict=False):

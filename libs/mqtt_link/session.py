@@ -12,6 +12,8 @@ what they do is held by tests against a scripted broker.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from paho.mqtt.client import Client
 from paho.mqtt.enums import MessageState, MQTTErrorCode, MQTTProtocolVersion
 
@@ -28,7 +30,7 @@ _MOST_HEADS = 100_000
 """Topics whose encoded form is kept."""
 _RELEASED = frozenset([MessageState.MQTT_MS_WAIT_FOR_PUBCOMP, MessageState.MQTT_MS_RESEND_PUBREL])
 _NEEDED = ("_messages_reconnect_reset_out", "_handle_pubrec", "_handle_pubackcomp", "_check_clean_session",
-               "_packet_queue")
+           "_send_pubrel", "_packet_queue")
 
 if _missing := [name for name in _NEEDED if not hasattr(Client, name)]:
     raise ImportError(f"this paho-mqtt has no {_missing[0]}, which this publisher rests on; "
@@ -36,20 +38,16 @@ if _missing := [name for name in _NEEDED if not hasattr(Client, name)]:
 
 
 class SessionClient(Client):
-    """See the module. A refusal in PUBREC is told by `on_publish` like one in PUBACK."""
+    """See the module. How messages of QoS 1 and 2 end is told by `on_settled` and not by paho's `on_publish`; the
+    number in flight must not be limited here."""
 
     def __init__(self, *args: object, **kwargs: object) -> None:
         super().__init__(*args, **kwargs)  # type: ignore[arg-type]
+        self.on_settled: Callable[[int, int], None] = lambda _mid, _reason: None
+        """Called with the packet identifier and the reason code, also that of a refusal in PUBREC."""
         self._said_again: set[int] = set()
         self._posted: list[bytes] = []
         self._heads: dict[str, bytes] = {}
-
-    def outcome(self, mid: int, reason: int) -> int:
-        """The reason code of a message that is done: of one whose release was said again, not to be known to the
-        broker any more means that it was done before."""
-        again = mid in self._said_again
-        self._said_again.discard(mid)
-        return 0 if again and reason == UNKNOWN_PACKET else reason
 
     def _messages_reconnect_reset_out(self) -> None:
         """Called by paho before each attempt to connect."""
@@ -63,10 +61,41 @@ class SessionClient(Client):
 
     def _handle_pubrec(self) -> MQTTErrorCode:
         """A refusal ends the message: nothing is to be released (MQTT 5.0, clause 4.3.3)."""
+        mid, reason = self._answer()
+        if reason >= FAILED_REASON or not mid:
+            return self._settle(mid, reason)
+        with self._out_message_mutex:
+            message = self._out_messages.get(mid)
+            if message is None:
+                return MQTTErrorCode.MQTT_ERR_SUCCESS
+            message.state = MessageState.MQTT_MS_WAIT_FOR_PUBCOMP
+            return self._send_pubrel(mid)
+
+    def _handle_pubackcomp(self, _cmd: str) -> MQTTErrorCode:
+        return self._settle(*self._answer())
+
+    def _answer(self) -> tuple[int, int]:
+        """Identifier and reason code of PUBACK, PUBREC or PUBCOMP; objects made of them cost more than the message. An
+        identifier that is not there is 0, which none may be (MQTT 5.0, clause 2.2.1)."""
         packet = self._in_packet["packet"]
-        if len(packet) > 2 and packet[2] >= FAILED_REASON:
-            return self._handle_pubackcomp("PUBACK")  # the same form and reason codes
-        return super()._handle_pubrec()
+        if len(packet) < 2:
+            return 0, 0
+        return packet[0] << 8 | packet[1], packet[2] if len(packet) > 2 else 0
+
+    def _settle(self, mid: int, reason: int) -> MQTTErrorCode:
+        """A message is done. If the broker no longer knows one whose release was said again, it was done before."""
+        if not mid:
+            return MQTTErrorCode.MQTT_ERR_PROTOCOL
+        if reason == UNKNOWN_PACKET and mid in self._said_again:
+            reason = 0
+        self._said_again.discard(mid)
+        with self._out_message_mutex:
+            known = self._out_messages.pop(mid, None) is not None
+            self._inflight_messages -= known
+        if known:
+            with self._in_callback_mutex:  # what is published meanwhile is queued, and written when this is over
+                self.on_settled(mid, reason)
+        return MQTTErrorCode.MQTT_ERR_SUCCESS
 
     def post(self, message: Message) -> None:
         """Encode a message of QoS 0 for `send_posted`. ValueError: no topic, a wildcard in it, too long."""

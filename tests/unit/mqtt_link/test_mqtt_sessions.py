@@ -213,3 +213,22 @@ def test_what_is_no_topic_is_refused_before_anything_is_sent(topic):
         c.connect(session=False)
         with pytest.raises(ValueError, match="topic"):
             c.link.post(Message(topic, b""))
+
+
+@pytest.mark.parametrize("kind", [b"\x40\x00", b"\x50\x01\x00", b"\x70\x02\x00\x00"])
+def test_an_answer_without_a_packet_identifier_ends_the_connection(kind):
+    with course("5") as c:
+        c.connect(session=False)
+        c.publish(b"1")
+        c.broker.say(kind)
+        c.until(lambda: not c.link.up, "end it")
+        assert c.acknowledged == []
+
+
+def test_answers_to_nothing_are_passed_over():
+    with course("5") as c:
+        c.connect(session=False)
+        (mid,) = c.publish(b"1", qos=1)
+        c.broker.say(answer("PUBCOMP", 77), answer("PUBREC", 78), answer("PUBACK", mid), answer("PUBACK", mid))
+        c.until(lambda: c.acknowledged, "tell of it")
+        assert c.link.up and c.acknowledged == [(mid, 0)]
