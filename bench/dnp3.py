@@ -37,13 +37,17 @@ TICK = os.sysconf("SC_CLK_TCK")
 class Master:
     """A socket, ready-made confirmations, and as little else as can be."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, address: int = 1) -> None:
         self._socket = socket.create_connection(("127.0.0.1", port), timeout=20)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        self._confirms = [frame(0xC4, bytes([0xC0, 0xC0 | sequence, 0])) for sequence in range(16)]
+        self._address = address
+        self._confirms = [self._frame(0xC0 | sequence, 0) for sequence in range(16)]
         self._data = b""
         self._sequence = 0
         self.octets = 0
+
+    def _frame(self, control: int, function: int, objects: bytes = b"") -> bytes:
+        return frame(0xC4, bytes([0xC0, control, function]) + objects, source=self._address)
 
     def _fragment(self) -> int:
         """Receive one fragment; its application control octet."""
@@ -68,7 +72,7 @@ class Master:
     def read(self, objects: bytes) -> int:
         """One read, confirmed to its end; the number of fragments."""
         self._sequence = (self._sequence + 1) & 15
-        self._socket.sendall(frame(0xC4, bytes([0xC0, 0xC0 | self._sequence, 1]) + objects))
+        self._socket.sendall(self._frame(0xC0 | self._sequence, 1, objects))
         fragments = 0
         while True:
             control = self._fragment()

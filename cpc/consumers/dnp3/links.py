@@ -19,7 +19,9 @@ from dnp3_outstation import Instant, Session
 from endpoint_config import Dnp3Master, Dnp3Serial, Dnp3Tls
 
 READ: Final = 16384
-"""Octets taken from a connection in one turn, so that a flood holds nobody else up for long."""
+"""Octets taken from a connection at once; as many as a TLS record has, so that none stay where poll can't see them."""
+SLICE: Final = 64
+"""Octets of them that the session gets in one turn, some requests at most, so that a flood holds up nobody else."""
 MOST_OUTPUT: Final = 256 * 1024
 """Octets that may wait for a slow master; above it, nothing more is taken from it."""
 STUCK_SECONDS: Final = 30.0
@@ -100,11 +102,6 @@ class TcpChannel:
         writing = self._wants_write or (output and self._shaken)
         return select.POLLIN | (select.POLLOUT if writing else 0)
 
-    @property
-    def pending(self) -> bool:
-        """Whether TLS holds octets that poll can't see."""
-        return self._tls is not None and self._shaken and self._tls.pending() > 0
-
     def close(self) -> None:
         """Let go."""
         with contextlib.suppress(OSError):
@@ -162,6 +159,10 @@ class Connection:
         self.peer = peer
         self.session = session
         self.output = bytearray()
+        self.inbox = b""
+        """Octets that were read and that the session has not got yet."""
+        self.spent = 0.0
+        """Seconds that it was served for, for a fair share of the thread."""
         self.heard = b""
         """Octets that came before the session was known."""
         self.moved = time.monotonic()
@@ -171,7 +172,29 @@ class Connection:
     def events(self) -> int:
         """What to wait for; nothing is read while too much waits to be sent."""
         events = self.channel.events(output=bool(self.output))
-        return events if len(self.output) < MOST_OUTPUT else events & ~select.POLLIN
+        return events & ~select.POLLIN if self.full else events
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits to be sent that nothing more is taken from the peer."""
+        return len(self.output) >= MOST_OUTPUT
+
+    @property
+    def backlog(self) -> bool:
+        """Whether octets were read that the session has not got, and may get."""
+        return bool(self.inbox) and not self.full
+
+    def receive(self) -> bytes | None:
+        """The next octets for the session, at most SLICE of them; empty where none are there, None at the end."""
+        if self.full:
+            return b""
+        if not self.inbox:
+            data = self.channel.read()
+            if data is None:
+                return None
+            self.inbox = data
+        part, self.inbox = self.inbox[:SLICE], self.inbox[SLICE:]
+        return part
 
     def push(self, now: float) -> None:
         """Send what the session has to say, as far as the peer takes it."""

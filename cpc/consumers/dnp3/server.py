@@ -47,6 +47,8 @@ class Server:
         self._diallers: list[Dialler] = []
         self._listener: socket.socket | None = None
         self._next_try = 0.0
+        self._spent = 0.0
+        """What the connections that are served have had of this thread, in seconds; see `_serve_next`."""
         try:
             self._server_tls = None if settings.tls is None else tls_context(settings.tls, server=True)
             self._client_tls = None if settings.tls is None else tls_context(settings.tls, server=False)
@@ -70,6 +72,8 @@ class Server:
 
     def next_timeout(self) -> float | None:
         """Monotonic moment at which a session has something to do."""
+        if self._backlog:
+            return 0.0
         due = [t for _, session in self.sessions if (t := session.next_timeout()) is not None]
         return min(due, default=None)
 
@@ -77,7 +81,7 @@ class Server:
         """Do what is due, then serve for a short while as long as masters keep asking."""
         self._open()
         until = time.monotonic() + TURN_SECONDS
-        came, waiting = self._serve_once(None), select.poll()
+        came, waiting = self._serve_all(), select.poll()
         wanted: list[tuple[int, int]] = []
         while came and time.monotonic() < until:
             sockets = self.sockets()
@@ -85,37 +89,69 @@ class Server:
                 waiting, wanted = select.poll(), sockets
                 for descriptor, events in sockets:
                     waiting.register(descriptor, events)
-            ready = frozenset(descriptor for descriptor, _ in waiting.poll(1))
-            came = bool(ready) and self._serve_once(ready)
+            came = self._serve_next({descriptor for descriptor, _ in waiting.poll(0 if self._backlog else 1)})
 
-    def _serve_once(self, ready: frozenset[int] | None) -> bool:
-        """One round over all connections (those that are ready, if that is known); whether octets came."""
-        came = self._accept() if ready is None or self._listening in ready else False
+    def _serve_all(self) -> bool:
+        """One round over all connections; whether anything came."""
+        came = self._accept()
+        moment = self._dial()
+        for connection in self.connections:
+            came = self._serve(connection, moment) or came
+        self._forget_closed()
+        return came
+
+    def _serve_next(self, ready: set[int]) -> bool:
+        """Of the connections that want something, serve the one that took the least time so far; whether there was any.
+
+        Each connection gets the same share of this thread, whatever the others send: one that asks without end waits
+        while another one asks once. Who was idle begins where the busy ones are: silence saves up nothing.
+        """
+        came = self._accept() if self._listening in ready else False
+        self._forget_closed()
+        moment = self._dial()
+        waiting = [c for c in self.connections if c.backlog or c.channel.fileno() in ready]
+        if not waiting:
+            return came
+        chosen = min(waiting, key=lambda connection: connection.spent)
+        self._spent = max(self._spent, chosen.spent)
+        came = self._serve(chosen, moment) or came
+        chosen.spent = self._spent + time.monotonic() - moment.monotonic
+        self._forget_closed()
+        return came
+
+    def _forget_closed(self) -> None:
+        if any(connection.closed for connection in self.connections):
+            self.connections = [connection for connection in self.connections if not connection.closed]
+
+    def _dial(self) -> Instant:
         moment = now()
         for dialler in self._diallers:
             connection = dialler.step(moment.monotonic)
             if connection is not None:
                 self.connections.append(connection)
                 connection.bind(dialler.session, moment)
-        for connection in self.connections:
-            if ready is not None and connection.channel.fileno() not in ready:
-                continue
-            try:
-                came = self._exchange(connection, moment) or came
-            except OSError:  # reset, timed out, or not TLS at all: the session waits for the next connection
-                connection.close()
-        if any(c.closed for c in self.connections):
-            self.connections = [c for c in self.connections if not c.closed]
-        return came
+        return moment
+
+    def _serve(self, connection: Connection, moment: Instant) -> bool:
+        if connection.closed:  # by another one, that took its session
+            return False
+        try:
+            return self._exchange(connection, moment)
+        except OSError:  # reset, timed out, or not TLS at all: the session waits for the next connection
+            connection.close()
+            return False
+
+    @property
+    def _backlog(self) -> bool:
+        """Whether octets were read that no session has got yet."""
+        return any(connection.backlog for connection in self.connections)
 
     @property
     def _listening(self) -> int:
         return -1 if self._listener is None else self._listener.fileno()
 
     def _exchange(self, connection: Connection, moment: Instant) -> bool:
-        data: bytes | None = b""
-        if connection.events() & select.POLLIN:
-            data = connection.channel.read()
+        data = connection.receive()
         if data is None:
             connection.close()
             return False
@@ -215,6 +251,7 @@ class Server:
                 continue
             self._make_room()
             connection = Connection(TcpChannel(sock, self._server_tls), address[0])
+            connection.spent = self._spent
             self.connections.append(connection)
             if len(masters) == 1 and not masters[0][1].connected:
                 connection.bind(masters[0][1], now())  # so that it hears unsolicited responses before it asks

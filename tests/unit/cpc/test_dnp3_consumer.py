@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import select
@@ -17,20 +18,22 @@ from typing import Any
 import numpy as np
 import pytest
 from consumers import context, plant, step_until
-from dnp3_outstation import Command, CommandStatus, Flag, Kind, Operation, PointConfig
-from dnp3_rig import frame, split
+from dnp3_outstation import Command, CommandStatus, Flag, Kind, Operation, Outstation, PointConfig
+from dnp3_rig import frame, some_points, split
 from endpoint_config import Dnp3Consumer as Settings
 from endpoint_config import Dnp3Map, Dnp3MapPoint, Dnp3Master, Dnp3Serial, Dnp3Tls
 from process_image import Point
 from process_image.quality import quality_name
 
 from cpc.consumers.dnp3 import Dnp3Consumer
+from cpc.consumers.dnp3.consumer import session_settings
 from cpc.consumers.dnp3.controls import Controls
 from cpc.consumers.dnp3.indexes import keep_indexes, load_indexes
-from cpc.consumers.dnp3.links import allowed
+from cpc.consumers.dnp3.links import SLICE, allowed
 from cpc.consumers.dnp3.mapping import Indexes, Served, map_points
 from cpc.consumers.dnp3.profile import as_csv, device_profile
 from cpc.consumers.dnp3.qualities import TABLE, flags_of
+from cpc.consumers.dnp3.server import Server
 
 ROOT = Path(__file__).resolve().parents[3]
 POINTS = [Point(name="on", device="A", type="bool", writable=True), Point(name="x", device="A", type="float32"),
@@ -224,6 +227,34 @@ def test_a_master_that_reads_nothing_holds_up_nobody_and_stays_bounded(running):
                 select.select([], [greedy], [], 0.05)
         assert ask(other, frame(0xC4, bytes([0xC0, 0xC1, 1, 30, 0, 6]), source=2))
         assert all(len(c.output) < 1_000_000 for c in consumer.server.connections)
+
+
+def test_a_flood_gets_no_larger_share_than_a_master_that_asks_once(monkeypatch):
+    monkeypatch.setattr("cpc.consumers.dnp3.server.TURN_SECONDS", 0.0)
+    masters = tuple(Dnp3Master(address=n, unsolicited=False) for n in (1, 2, 3))
+    device, server = Outstation(some_points(4)), Server(Settings(kind="dnp3", name="d", port=0, masters=masters))
+    sessions = [device.session(session_settings(server.settings, master)) for master in masters]
+    server.serve(list(zip(masters, sessions, strict=True)))
+    server.turn()
+    request = bytes([0xC0, 0xC1, 1, 60, 1, 6])
+    with contextlib.ExitStack() as stack:
+        good, *floods = (stack.enter_context(socket.create_connection(("127.0.0.1", server.port), timeout=10))
+                         for _ in masters)
+        stack.callback(server.close)
+        for flood, source in zip(floods, (2, 3), strict=True):
+            flood.sendall(frame(0xC4, request, source=source) * 700)
+        good.sendall(frame(0xC4, request))
+        while not sessions[0].counters.responses:
+            server.turn()
+        for _ in range(20):
+            before = sessions[1].counters.requests + sessions[2].counters.requests
+            good.sendall(frame(0xC4, request))
+            answered = sessions[0].counters.responses
+            while sessions[0].counters.responses == answered:
+                server.turn()
+            after = sessions[1].counters.requests + sessions[2].counters.requests
+            assert after - before <= 2 * 2 * (SLICE // 18 + 1)  # two turns of two floods
+        assert sessions[1].counters.requests > 0 < sessions[2].counters.requests
 
 
 def test_a_newer_connection_of_a_master_replaces_the_older_one(running):
