@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -139,3 +142,32 @@ def test_a_server_that_hung_is_good_again_within_a_second_of_going_on(
         assert took < BACK + 1.0 + INTERVAL  # $requests goes out once a second
         time.sleep(1.0)
         assert plant.sessions(port) <= 3
+
+
+def can_lose_packets() -> bool:
+    """Whether this machine lets us have a network of our own with a queue that drops."""
+    try:
+        done = subprocess.run(["unshare", "--net", "tc", "qdisc", "add", "dev", "lo", "root", "tbf", "rate", "1mbit",
+                               "burst", "4k", "limit", "4k"], check=False, capture_output=True, timeout=10)
+    except OSError:
+        return False
+    return done.returncode == 0
+
+
+@pytest.mark.campaign
+@pytest.mark.timeout(180)
+def test_packets_that_the_kernel_drops_cost_time_and_no_value(shm_name: str) -> None:
+    if not can_lose_packets():
+        pytest.skip("needs root, unshare and tc with tbf")
+    program = Path(__file__).parent.parent / "opcua_loss.py"
+    done = subprocess.run(["unshare", "--net", sys.executable, program, shm_name], check=False, capture_output=True,
+                          text=True, timeout=150)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    print(f"packets dropped: {found}")
+    assert found["lossy_drops"] > 100
+    assert found["lossy_changes"] > 0
+    assert found["sessions"] == 2
+    for seconds, quality, back in found["back"]:
+        assert quality == ("BadTimeout" if seconds > 1.0 + INTERVAL else "Good")
+        assert back < BACK + INTERVAL + SLACK
