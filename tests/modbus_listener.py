@@ -11,6 +11,8 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Any, Self
 
+import peers
+
 LINGER_RESET = struct.pack("ii", 1, 0)
 
 
@@ -63,8 +65,8 @@ class Listener(ABC):
         async def begin() -> asyncio.Server:
             return await asyncio.start_server(self._serve, "127.0.0.1", self.port)
 
+        self.port = self.port or peers.free_port()  # of our own, so that it is still free when we come back to it
         self._server: asyncio.Server = self._call(begin())
-        self.port = self._server.sockets[0].getsockname()[1]
 
     def refuse(self) -> None:
         """Close the listener and reset every connection: the cable is out."""

@@ -97,6 +97,7 @@ class Partition:
 
 
 Registers = dict[int, int]
+Fault = Callable[[bytes, bytes], "list[tuple[float, bytes]] | None"]
 
 
 @dataclass
@@ -109,7 +110,7 @@ class LyingDevice(Listener):
 
     registers: Registers = field(default_factory=lambda: {a: 1000 + a for a in range(200)})
     """What exists, in every table and every unit alike; the rest gives exception 2."""
-    fault: Callable[[bytes, bytes], list[tuple[float, bytes]] | None] | None = None
+    fault: Fault | None = None
     silent_units: set[int] = field(default_factory=set)
     """Units that never answer."""
     log: list[tuple[int, int, int, int]] = field(default_factory=list)
@@ -118,11 +119,12 @@ class LyingDevice(Listener):
     async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         splitter = Splitter()
         while data := await reader.read(4096):
+            fault = self.fault  # one and the same for what came together, whenever a test sets another
             for adu in splitter.feed(data):
                 frame = encode_adu(*adu)
                 answer = self._answer(frame)
                 if answer is not None:
-                    task = self._loop.create_task(self._send(writer, frame, answer))
+                    task = self._loop.create_task(self._send(writer, frame, answer, fault))
                     self._tasks.add(task)
                     task.add_done_callback(self._tasks.discard)
 
@@ -142,8 +144,8 @@ class LyingDevice(Listener):
             data = struct.pack(f">{count}H", *values)
         return encode_adu(transaction, unit, bytes((function, len(data))) + data)
 
-    async def _send(self, writer: asyncio.StreamWriter, request: bytes, answer: bytes) -> None:
-        parts = self.fault(request, answer) if self.fault is not None else None
+    async def _send(self, writer: asyncio.StreamWriter, request: bytes, answer: bytes, fault: Fault | None) -> None:
+        parts = fault(request, answer) if fault is not None else None
         try:
             for pause, part in [(0.0, answer)] if parts is None else parts:
                 if pause:

@@ -33,8 +33,8 @@ def _begins_with_one_device(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def polled(name: str, points: list[ModbusPoint] = EIGHT, **settings: object) -> Iterator[tuple[Partition, LyingDevice]]:
-    """A device on the fast path, eight requests in flight."""
-    more = {"interval": 0.0, "in_flight": 8, **settings}
+    """A device on the fast path, eight requests in flight, with time to answer also where the machine is busy."""
+    more = {"interval": 0.0, "in_flight": 8, "timeout": 5.0, **settings}
     with LyingDevice(registers=dict.fromkeys(range(1000), 0)) as plc:
         raise_by(plc, 0)
         with Partition(name, [device("plc", plc.port, points, **more)]) as running:
@@ -114,7 +114,11 @@ def test_each_answer_finds_its_request_in_any_order(send: Callable[[list[bytes]]
         plc.fault = None
 
 
-def test_answers_in_one_segment_or_a_few_stay_on_the_fast_path(shm_name: str) -> None:
+def test_answers_in_one_segment_or_a_few_stay_on_the_fast_path(
+    shm_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As long as the rest comes soon, that is; how long it takes here is the machine's doing."""
+    monkeypatch.setattr("modbus_tcp_client.sweep.LOOK_NS", 2_000_000_000)
     with polled(shm_name) as (running, plc):
         plc.fault = together(8, in_order)
         served(running, 80)
@@ -167,7 +171,7 @@ def test_one_missing_of_eight_is_bad_and_the_others_go_on(shm_name: str) -> None
     def without_the_third(request: bytes, answer: bytes) -> Parts | None:
         return [] if request[8:10] == (3 * APART).to_bytes(2, "big") else None
 
-    with polled(shm_name, timeout=0.1) as (running, plc):
+    with polled(shm_name, timeout=0.3) as (running, plc):
         plc.fault = without_the_third
         running.until_quality("plc/p3", BAD_TIMEOUT)
         raise_by(plc, 300)
@@ -188,14 +192,14 @@ def test_a_hiccup_anywhere_in_a_long_cycle_is_over_with_it(shm_name: str) -> Non
             def fault(request: bytes, answer: bytes, place: int = place, late: list[bool] = late) -> Parts | None:
                 if late[0] and request[8:10] == (place * APART).to_bytes(2, "big"):
                     late[0] = False
-                    return [(0.15, answer)]
+                    return [(0.45, answer)]
                 return None
 
-            with polled(shm_name, TWENTY, in_flight=in_flight, timeout=0.1) as (running, plc):
+            with polled(shm_name, TWENTY, in_flight=in_flight, timeout=0.3) as (running, plc):
                 plc.fault = fault
                 running.until(lambda _, late=late: not late[0])
                 raise_by(plc, 300)
-                running.until(lambda r: right(r, 300, 20), timeout=3.0, what=f"{in_flight} in flight, {place} late")
+                running.until(lambda r: right(r, 300, 20), what=f"{in_flight} in flight, {place} late")
                 assert plc.connections == 1
 
 
@@ -251,7 +255,7 @@ def test_one_answer_of_another_unit_function_or_length_spoils_no_other(place: in
                 assert all(snapshot[f"plc/p{n}"].value == APART * n for n in range(8))
             plc.fault = None
             raise_by(plc, 300)
-            running.until(lambda r: right(r, 300), timeout=5.0)
+            running.until(lambda r: right(r, 300))
 
 
 def test_transaction_ids_go_round_and_leave_zero_out(shm_name: str) -> None:
@@ -260,7 +264,7 @@ def test_transaction_ids_go_round_and_leave_zero_out(shm_name: str) -> None:
     def note(request: bytes, answer: bytes) -> None:
         seen.append(int.from_bytes(request[:2], "big"))
 
-    with polled(shm_name, timeout=1.0) as (running, plc):
+    with polled(shm_name) as (running, plc):
         engine = running.manager._engine
         assert engine is not None
         plc.fault = note
@@ -296,7 +300,7 @@ def test_devices_that_take_different_numbers_at_a_time_are_polled_side_by_side(s
                 return [(0.0, answer)]
 
             plc.fault = held
-        servers = [device(f"d{k}", plc.port, EIGHT, interval=0.0, in_flight=k)
+        servers = [device(f"d{k}", plc.port, EIGHT, interval=0.0, in_flight=k, timeout=5.0)
                    for k, plc in zip(limits, (a, b, c), strict=True)]
         with Partition(shm_name, servers) as running:
             running.until_good(*(f"d{k}/p7" for k in limits))
@@ -314,7 +318,7 @@ def test_devices_that_take_different_numbers_at_a_time_are_polled_side_by_side(s
 def test_a_write_goes_between_bursts(shm_name: str) -> None:
     points = [*EIGHT[1:], holding("p0", 0, write_function=WriteFunction.SINGLE_REGISTER)]
     with libmodbus_device() as plc:
-        server = device("plc", plc.port, points, interval=0.0, in_flight=8)
+        server = device("plc", plc.port, points, interval=0.0, in_flight=8, timeout=5.0)
         with Partition(shm_name, [server]) as running:
             for value in range(10, 20):
                 running.until(swept, what="on the fast path")

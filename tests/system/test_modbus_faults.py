@@ -202,7 +202,7 @@ def test_duplicates_and_answers_glued_to_the_next_lose_nothing(shm_name: str) ->
         held.append(answer)
         return [(0.0, old + answer)]
 
-    with pair(shm_name) as (running, sick):
+    with pair(shm_name, timeout=5.0) as (running, sick):
         sick.fault = glue
         before = running.count("sick")
         running.until(lambda r: r.count("sick") > before + 10)
@@ -235,13 +235,13 @@ def test_a_half_open_connection_is_given_up_for_a_new_one(shm_name: str, polled:
     def half_open(request: bytes, answer: bytes) -> Parts | None:
         return [] if sick.connections in dead else None
 
-    with pair(shm_name, **polled) as (running, sick):
+    with pair(shm_name, **polled, timeout=1.0) as (running, sick):
         dead.add(sick.connections)
         cursor = running.image.cursor()
         sick.fault = half_open
         # From the journal, for it may be over within a millisecond.
-        running.until(lambda r: BAD_TIMEOUT in _qualities(r, cursor, "sick/a"), timeout=2.0)
-        running.until_good("sick/a", timeout=3.0)
+        running.until(lambda r: BAD_TIMEOUT in _qualities(r, cursor, "sick/a"))
+        running.until_good("sick/a")
         assert sick.connections == 2
 
 
@@ -349,7 +349,7 @@ def test_a_fleet_on_the_fast_path_reads_what_each_device_holds(shm_name: str, po
     points = [holding(f"p{n}", 40 * n) for n in range(4)]
     with ExitStack() as stack:
         plcs = [stack.enter_context(LyingDevice(registers={a: 1000 * k + a for a in range(200)})) for k in range(4)]
-        servers = [device(f"plc{k}", plc.port, **{**polled, "points": points[: 4 if k else 2]})
+        servers = [device(f"plc{k}", plc.port, **{**polled, "points": points[: 4 if k else 2], "timeout": 5.0})
                    for k, plc in enumerate(plcs)]
         running = stack.enter_context(Partition(shm_name, servers))
         running.until_good(*(f"plc{k}/p0" for k in range(4)))
@@ -425,13 +425,13 @@ def test_answers_that_came_while_the_process_did_not_run_are_not_too_late(
     shm_name: str, polled: dict[str, Any]
 ) -> None:
     with LyingDevice(fault=lambda request, answer: [(0.05, answer)]) as plc:
-        server = device("plc", plc.port, **polled, timeout=0.3)
+        server = device("plc", plc.port, **polled, timeout=1.0)
         with Partition(shm_name, [server]) as running:
             running.until_good("plc/a")
             engine = running.manager._engine
             assert engine is not None
-            for _ in range(3):
-                engine.timers.at(0, lambda now: time.sleep(0.6), engine.links[0])
+            for _ in range(2):
+                engine.timers.at(0, lambda now: time.sleep(1.5), engine.links[0])
                 before = running.count("plc")
                 running.until(lambda r, n=before: r.count("plc") > n + 8)
             assert running.count("plc", "$failures") == 0
