@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from brokers import mosquitto, subscriber
+from everybodys_python import everybodys_python
 from peers import Peer, wait_until
 from plant import CPC, alive, attach_when_there, cpc, left_in_shm, modbus_file
 
@@ -106,21 +111,37 @@ def test_a_consumer_whose_user_may_not_run_the_interpreter_is_no_end_of_the_run(
         assert peer.stop() == 0
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """A folder that other users may enter; pytest closes its own ones to them."""
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o755)
+        yield Path(name)
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root starts processes of other users")
-def test_a_consumer_runs_as_the_user_that_the_file_names_and_without_the_secrets_of_services(tmp_path, shm_prefix):
-    if not nobody_runs_python():
-        pytest.skip("user nobody may not run this interpreter")
-    for folder in (tmp_path, *tmp_path.parents):  # another user must get to the file and to the module
-        if folder.stat().st_uid == os.geteuid() and str(folder).startswith("/tmp/"):
-            folder.chmod(0o755)
-    config = partition(tmp_path, shm_prefix, "<consumer name='teller' user='nobody' module='told_by_test:Teller'/>")
-    with run(config, "running service=consumer:teller", OPCUA_PASSWORD="not for you") as peer:
-        _, uid, secrets = told(tmp_path, shm_prefix, "teller")
-        assert int(uid) != 0
-        assert secrets == "[]"
-        listed = json.loads(cpc("segments", "--prefix", f"{shm_prefix}_status", "--json").stdout)["segments"]
-        assert [s["owner"] for s in listed] == ["nobody"]
-        assert peer.stop() == 0
+def test_consumers_run_as_the_users_that_the_file_names_and_without_the_secrets_of_services(open_folder, shm_prefix):
+    python, env = everybodys_python(open_folder)
+    for folder in ("", shm_prefix, f"{shm_prefix}/teller", f"{shm_prefix}/mqtt"):
+        (open_folder / "state" / folder).mkdir()
+    for name in ("teller", "mqtt"):
+        shutil.chown(open_folder / "state" / shm_prefix / name, "nobody")
+    with mosquitto(open_folder / "broker") as broker, subscriber(broker.port, "devices/#") as witness:
+        config = partition(
+            open_folder, shm_prefix, "<consumer name='teller' user='nobody' module='told_by_test:Teller'/>"
+            f"<mqtt user='nobody'><broker>127.0.0.1:{broker.port}</broker></mqtt>")
+        config.write_text(config.read_text().replace("</file>", "</file><group>nogroup</group>"))
+        env["PYTHONPATH"] += os.pathsep + str(open_folder)
+        command = [python, "-m", "cpc", "run", "--config", str(config), "--simulate"]
+        env["OPCUA_PASSWORD"] = "not for you"
+        with Peer(command, ready="running service=consumer:teller", env=env) as peer:
+            _, uid, secrets = told(open_folder, shm_prefix, "teller")
+            assert int(uid) != 0
+            assert secrets == "[]"
+            wait_until(lambda: len(witness.messages()) >= 10, what="messages of another user's publisher")
+            listed = json.loads(cpc("segments", "--prefix", f"{shm_prefix}_status", "--json").stdout)["segments"]
+            assert [s["owner"] for s in listed] == ["nobody", "nobody"]
+            assert peer.stop() == 0
     assert left_in_shm(shm_prefix) == []
 
 
