@@ -1,12 +1,13 @@
 """The MQTT publisher beside bare paho-mqtt, in one run: messages a second, and what 10,000 points at 1 Hz take.
 
-    python bench/mqtt.py [--json] [--only rates|points]... [--rounds N] [--messages N]     or     cpc bench mqtt
+    python bench/mqtt.py [--json] [--only rates|points|outage]... [--rounds N] [--messages N]     or     cpc bench mqtt
 
 rates: for QoS 0, 1 and 2 the same messages (topics and payloads) through mosquitto on loopback, in turns: the publisher
 from journal to acknowledgement, JSON made on the way; paho as it is mostly used (`loop_start`, its own thread, the same
 number in flight), payloads ready made; and paho driven by one loop of our own. points: 100 devices of 100 points that
 all change each second, published by `cpc mqtt` as a process, as one message each and as compact arrays: processor time,
-bytes, and the time from the publish into the segment to mosquitto_sub.
+bytes, and the time from the publish into the segment to mosquitto_sub. outage: how late 25 simulated devices with 20
+points are polled, each ten times a second, while the broker is away and all goes to the disk, beside turns with it.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 import numpy as np
+from _mqtt_outage import outage
 from _turns import machine, percentile
 from brokers import mosquitto, subscriber
 from consumers import plant
@@ -239,7 +241,7 @@ def weigh(text: str, seconds: int, spent: float) -> Figures:
             "latency ms p99": round(percentile(delays, 0.99) * 1e3, 1)}
 
 
-SCENARIOS: dict[str, Callable[[argparse.Namespace], Figures]] = {"rates": rates, "points": points}
+SCENARIOS: dict[str, Callable[[argparse.Namespace], Figures]] = {"rates": rates, "points": points, "outage": outage}
 
 
 def main() -> int:
@@ -248,7 +250,7 @@ def main() -> int:
     parser.add_argument("--only", action="append", choices=SCENARIOS, help="one scenario; may be repeated")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each side (default 3)")
     parser.add_argument("--messages", type=int, default=5000, help="messages of a turn (default 5000)")
-    parser.add_argument("--seconds", type=float, default=10.0, help="seconds of points (default 10)")
+    parser.add_argument("--seconds", type=float, default=10.0, help="seconds of points, and of a turn of outage")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     args = parser.parse_args()
     found: Figures = {"machine": machine("paho-mqtt", "numpy")}
