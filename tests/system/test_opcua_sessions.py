@@ -167,7 +167,6 @@ def test_packets_that_the_kernel_drops_cost_time_and_no_value(shm_name: str) -> 
     print(f"packets dropped: {found}")
     assert found["lossy_drops"] > 100
     assert found["lossy_changes"] > 0
-    assert found["sessions"] == 2
     for seconds, quality, back in found["back"]:
         assert quality == ("BadTimeout" if seconds > 1.0 + INTERVAL else "Good")
         assert back < BACK + INTERVAL + SLACK
