@@ -57,14 +57,13 @@ def test_silent_units_cost_the_others_no_more_than_their_budget(shm_name: str) -
             begin = len(bus.heard)
             time.sleep(4.0)
             seen = bus.heard[begin:]
-        took = {False: 0.0, True: 0.0}
-        for one, following in itertools.pairwise(seen):
-            took[one.unit in silent] += following.when - one.when
-        whole = took[True] + took[False]
+        probes = [following.when - one.when for one, following in itertools.pairwise(seen) if one.unit in silent]
+        whole = seen[-1].when - seen[0].when
         asked = [heard.when for heard in seen if heard.unit == 1]
         cycle = statistics.median(b - a for a, b in itertools.pairwise(asked))
-        print(f"cycle {cycle:.3f} s, computed {load.needed:.3f} s, silent units {took[True] / whole:.1%} of the time")
-        assert took[True] / whole <= PROBE_SHARE + 0.2 / whole  # the latest probe is paid for after the window
+        print(f"cycle {cycle:.3f} s, computed {load.needed:.3f} s, silent units {sum(probes) / whole:.1%} of the time")
+        # The latest probe, which takes 0.2 s and what the machine adds, is paid for after the window.
+        assert sum(probes) <= PROBE_SHARE * whole + max(0.2, *probes[-1:])
         counts = [sum(heard.unit == unit for heard in seen) for unit in range(1, 33) if unit not in silent]
         assert max(counts) - min(counts) <= 1
         assert not bus.collisions
