@@ -138,8 +138,8 @@ def check_files(services: Sequence[Settings]) -> int:
             faults += file.faults
             warnings += len(file.warnings)
             if not file.faults and file.kind != settings.kind:
-                faults.append(Fault(file=path, line=1, message=f"is a {file.kind} file; a {settings.kind} endpoint "
-                                    "file is needed here"))
+                faults.append(Fault(file=path, line=1, message=f"is of kind {file.kind}; an endpoint file of "
+                                    f"kind {settings.kind} is needed here"))
         faults += line_conflicts(units, across_files=True)
     if faults:
         raise ConfigError(tuple(faults))
