@@ -49,7 +49,7 @@ def test_what_a_running_partition_refused_is_trusted_by_the_command_that_it_name
 
     with opcua_peers.open62541(port, *arguments), running(
             "run", "--opcua", file, "--namespace", shm_prefix, "--interval", "0.2", ready="polling") as run:
-        peers.wait_until(lambda: point("D1").get("quality_name") == "BadCertificateUntrusted", 20)
+        peers.wait_until(lambda: point("D1").get("quality_name") == "BadCertificateUntrusted")
         command = re.search(r"cpc (certs trust \w+ --pki \S+)$", point("$last_error")["value"])
         assert command is not None, point("$last_error")
         listed = certs("list", pki=pki)["certificates"]
@@ -60,7 +60,7 @@ def test_what_a_running_partition_refused_is_trusted_by_the_command_that_it_name
         done = cpc(*shlex.split(command[1]))
         assert done.returncode == 0, done.stderr
         assert listed[1]["sha256"] in done.stdout
-        peers.wait_until(lambda: point("D1").get("quality_name") == "Good", 20)
+        peers.wait_until(lambda: point("D1").get("quality_name") == "Good")
         assert point("$certificate_days")["quality_name"] == "Good"
         assert 363 < point("$certificate_days")["value"] < 366
         assert "certs trust" in run.output

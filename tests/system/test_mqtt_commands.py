@@ -43,7 +43,7 @@ class Field:
 
     def final(self, request_id: str) -> dict[str, Any]:
         """Its last answer, waited for."""
-        wait_until(lambda: any(d["status"] != "accepted" for d in self.said(request_id)), 20.0)
+        wait_until(lambda: any(d["status"] != "accepted" for d in self.said(request_id)))
         return self.said(request_id)[-1]
 
 
@@ -129,7 +129,7 @@ def test_a_retained_command_is_refused(field: Field, tmp_path: Path) -> None:
 
 def test_a_value_of_another_topic_is_written_to_a_point_and_its_rule_decides(field: Field) -> None:
     publish(field.broker.port, "field/level", b'{"unit_id":"tank","value":654,"timestamp":1}')
-    wait_until(lambda: {"PLC/Mode": 654} in [entry.get("values") for entry in field.plant.writes()], 20.0)
+    wait_until(lambda: {"PLC/Mode": 654} in [entry.get("values") for entry in field.plant.writes()])
     before = len(field.plant.writes())
     publish(field.broker.port, "field/level", b'{"value":70000}')
     publish(field.broker.port, "field/level", b"nonsense")
@@ -139,4 +139,4 @@ def test_a_value_of_another_topic_is_written_to_a_point_and_its_rule_decides(fie
 
 def test_while_the_gate_is_away_commands_are_refused_and_afterwards_taken_again(field: Field) -> None:
     field.plant.kill_gate()
-    wait_until(lambda: field.final(field.ask("Mode", 21))["status"] == "verified", 30.0)
+    wait_until(lambda: field.final(field.ask("Mode", 21))["status"] == "verified")

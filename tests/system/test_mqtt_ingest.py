@@ -49,7 +49,7 @@ def taking(folder: Path, port: int, shm_name: str) -> Iterator[Any]:
         thread = threading.Thread(target=manager.periodic_read, args=(1.0, [writer], [None]))
         thread.start()
         try:
-            wait_until(lambda: manager.health().connected == 1, 20)
+            wait_until(lambda: manager.health().connected == 1)
             yield image
         finally:
             began = time.monotonic()
@@ -120,7 +120,7 @@ def test_without_its_broker_a_unit_is_bad_and_it_comes_back_with_its_subscriptio
         assert image.snapshot()["Tank 3/Level"].value == 2.0
         assert image.snapshot()["Tank 3/$connected"].value == 0
         with mosquitto(tmp_path, port=port):
-            wait_until(lambda: image.snapshot()["Tank 3/$connected"].value == 1, 20)
+            wait_until(lambda: image.snapshot()["Tank 3/$connected"].value == 1)
             publish(port, "plant/a/data", message(value=4.0))
             wait_until(lambda: image.snapshot()["Tank 3/Level"].value == 4.0)
 
@@ -134,7 +134,7 @@ def test_a_partition_takes_messages_into_its_segment_and_publishes_them_again(tm
         with running("run", "--config", config, ready="polling service=mqtt"), \
                 attach_when_there(f"{shm_prefix}_mqtt_shm") as image:
             assert image.semaphore_name.endswith(f"{shm_prefix}_mqtt_semaphore")
-            wait_until(lambda: image.snapshot()["Tank 3/$connected"].value == 1, 20)
+            wait_until(lambda: image.snapshot()["Tank 3/$connected"].value == 1)
             publish(broker.port, "plant/a/data", message(value=7.5))
             wait_until(lambda: image.snapshot()["Tank 3/Level"].value == 7.5)
 

@@ -132,7 +132,7 @@ def take(course: Course, minutes: int, pause: float) -> Path:
                     course.write(50, 0.01)
                     everything = len(course.points) * course.written
                     wait_until(lambda: len(seen(course)) >= everything, 240, 0.2, "every value arrives")
-                    wait_until(lambda: waiting(course) == 0, 30)
+                    wait_until(lambda: waiting(course) == 0)
     return file
 
 
@@ -238,7 +238,7 @@ def test_a_connection_that_breaks_over_and_over_loses_nothing_and_qos_2_repeats_
                 consumer.step(0.0)
                 if value % 200 == 150:
                     cut()
-            step_until(consumer, lambda: len({p for _, _, _, p in wit.messages()}) >= 800, 30)
+            step_until(consumer, lambda: len({p for _, _, _, p in wit.messages()}) >= 800)
             consumer.step(0.1)
             assert consumer.link.connects >= 2
         values = [int(json.loads(p)["value"]) for _, _, _, p in wit.messages()]
@@ -288,9 +288,9 @@ def test_a_broker_that_takes_nothing_is_treated_like_one_that_is_away(tmp_path, 
             os.kill(broker.peer.pid, signal.SIGSTOP)
             for value in range(1, 401):
                 pl.set({"D/V": value})
-            step_until(consumer, lambda: consumer.outbox.waiting >= 300, 10)
+            step_until(consumer, lambda: consumer.outbox.waiting >= 300)
             os.kill(broker.peer.pid, signal.SIGCONT)
-            step_until(consumer, lambda: len({p for _, _, _, p in wit.messages()}) >= 400, 20)
+            step_until(consumer, lambda: len({p for _, _, _, p in wit.messages()}) >= 400)
             assert consumer.outbox.counts.discarded == 0
         values = [int(json.loads(p)["value"]) for _, _, _, p in wit.messages()]
         assert values == list(range(1, 401))
@@ -323,7 +323,7 @@ def test_a_full_disk_raises_an_alarm_and_live_publishing_goes_on_and_all_is_well
         while not fill(disk):
             pass
         with mosquitto(tmp_path, port=port), subscriber(port, "devices/#") as wit:
-            step_until(consumer, lambda: len(wit.messages()) >= 10, 20)
+            step_until(consumer, lambda: len(wit.messages()) >= 10)
             (disk / "ballast").unlink()
             for _ in range(50):
                 value += 1

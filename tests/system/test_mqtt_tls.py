@@ -87,7 +87,7 @@ def test_only_the_right_broker_and_the_right_publisher_meet(tmp_path, shm_name, 
         else:
             import re
 
-            step_until(consumer, lambda: re.search(chosen["words"], consumer.link.message), 15)
+            step_until(consumer, lambda: re.search(chosen["words"], consumer.link.message))
             assert consumer.link.message.startswith(f"mqtt: localhost:{port}: ")
             assert not consumer.outbox.counts.acknowledged
         consumer.stop()

@@ -142,7 +142,7 @@ def test_a_restart_with_other_nodes_harms_those_alone(port: int, shm_name: str) 
             running.wait_quality("S/D4", "BadNodeIdUnknown")
         running.wait_quality("S/D1", "BadCommunicationError")
         with plant.open62541(port, "doubles=4", "without=2", "text=3"):
-            running.wait_quality("S/D1", "Good", 15)
+            running.wait_quality("S/D1", "Good")
             running.wait_quality("S/D4", "Good")
             running.wait_quality("S/D2", "BadNodeIdUnknown")
             running.wait_quality("S/D3", "BadTypeMismatch")
@@ -229,7 +229,7 @@ def test_a_percent_deadband_is_of_the_range_that_the_server_says(node_port: int,
     nodes = [replace(plant.named("Analog"), subscribing=ten), plant.named("Bare")]
     with plant.Running(shm_name, plant.entry(node_port, nodes, subscribing=SUBSCRIBE)) as running:
         cursor = running.image.cursor()
-        running.wait(lambda: running["S/Analog"].sequence >= 4, 20)
+        running.wait(lambda: running["S/Analog"].sequence >= 4)
         analog, _, _ = journal(running, cursor, "S/Analog")
         bare, _, _ = journal(running, cursor, "S/Bare")
         steps = {abs(b - a) for a, b in pairwise(analog)}
@@ -290,7 +290,7 @@ def restart_again_and_again(port: int, shm_name: str, restarts: int) -> None:
             variant = number % len(VARIANTS)
             with plant.open62541(port, *VARIANTS[variant], "moving=50"):
                 wanted = dict.fromkeys(names, "Good") | {"D21": "BadNodeIdUnknown"} | EXPECTED[variant]
-                running.wait(lambda wanted=wanted: {n: running.quality(f"S/{n}") for n in names} == wanted, 20)
+                running.wait(lambda wanted=wanted: {n: running.quality(f"S/{n}") for n in names} == wanted)
                 before = {name: running[f"S/{name}"].sequence for name in ("D1", "D20")}
                 running.wait(lambda before=before: all(running[f"S/{n}"].sequence > s for n, s in before.items()))
                 assert plant.sessions(port) == 2  # ours, and the one that asks

@@ -88,12 +88,12 @@ def test_a_run_shows_them_and_one_that_was_killed_goes_on_with_the_same_epoch(
     name = f"{shm_prefix}_opcua_shm"
     seen = []
     with plant.open62541(port, "doubles=1"), peers.Peer(command, cwd=root) as run:
-        peers.wait_until(lambda: quality(name) == "Good", 20)
+        peers.wait_until(lambda: quality(name) == "Good")
         with attach(name) as image:
             seen.append(epoch_and_unit(image))
         os.kill(run.pid, signal.SIGKILL)
     with peers.Peer(command, cwd=root):
-        peers.wait_until(lambda: quality(name) == "BadCommunicationError", 20)
+        peers.wait_until(lambda: quality(name) == "BadCommunicationError")
         with attach(name) as image:
             seen.append(epoch_and_unit(image))
     assert seen[0] == seen[1]

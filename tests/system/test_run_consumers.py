@@ -159,7 +159,7 @@ def test_a_consumer_runs_alone_and_waits_for_the_segment(tmp_path, shm_prefix):
     (tmp_path / "m.xml").rename(tmp_path / "elsewhere.xml")
     alone = ["-P", "-m", "cpc.consumers", "teller", f"--config={config}"]
     with Peer([CPC[0], *alone], ready="running consumer=teller", env={"PYTHONPATH": str(tmp_path)}) as peer:
-        peer.wait_for("SegmentNotFound|is not there|no segment", 5)
+        peer.wait_for("SegmentNotFound|is not there|no segment")
         (tmp_path / "elsewhere.xml").rename(tmp_path / "m.xml")
         with run(tmp_path / "partition.xml", "polling service=modbus"):
             wait_until((tmp_path / "state" / shm_prefix / "teller" / "took").exists)
