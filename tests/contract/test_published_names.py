@@ -29,7 +29,8 @@ QUALITIES = {
     0x40940000: "UncertainEngineeringUnitsExceeded", 0x40900000: "UncertainLastUsableValue",
 }
 EXCEPTIONS = {0x01: 0x803D0000, 0x02: 0x80340000, 0x03: 0x80AB0000, 0x04: 0x808B0000, 0x05: 0x80B20000,
-              0x06: 0x80040000, 0x08: 0x809D0000, 0x0A: 0x808A0000, 0x0B: 0x80310000, 0x07: 0x80020000, 0x63: 0x80020000}
+              0x06: 0x80040000, 0x08: 0x809D0000, 0x0A: 0x808A0000, 0x0B: 0x80310000, 0x07: 0x80020000,
+              0x63: 0x80020000}
 READ_KEYS = {"segment", "epoch", "generation", "stale", "writer", "points"}
 POINT_KEYS = {"name", "device", "value", "quality", "quality_name", "source_time", "received_time", "age_ms", "unit",
               "type", "sequence"}
