@@ -83,8 +83,10 @@ class Dnp3MasterManager:
 
     def health(self) -> Health:
         """How many outstations answer now."""
-        connected = sum(device.status.connected for device in self._devices)
-        return Health(devices=len(self._outstations), connected=connected, running=self._running)
+        statuses = [device.status for device in self._devices] if self._running else []
+        silent = [status.last_error for status in statuses if not status.connected]
+        return Health(devices=len(self._outstations), connected=sum(status.connected for status in statuses),
+                      running=self._running, message=next((text for text in silent if text), ""))
 
     def stop_clients(self) -> None:
         """End `periodic_read`; harmless when not running."""
@@ -113,12 +115,15 @@ class _Device:
         self._all = np.arange(self._block.start, self._block.start + self._block.count)
         self._late_after = int((max(every, HEARTBEAT_SECONDS) + one.timeout) * 2e9)
         self._was_open, self._dropped = False, 0
+        self._open_until: float | None = time.monotonic() + one.timeout
+        """When the first connection should stand; None once that was, or was told."""
 
     def turn(self) -> None:
         """Take what came since the last turn."""
         self._take_tasks()
         if self._was_open and not self._session.open:
             self._fail(BAD_COMMUNICATION_ERROR, "connection lost; is tried again")
+        self._expect_connection()
         self._was_open = self._session.open
         staged: set[int] = set()
         values = self._session.queue.values
@@ -136,6 +141,14 @@ class _Device:
         if self._session.queue.dropped > self._dropped:
             self._dropped = self._session.queue.dropped
             self._fail(BAD_DATA_LOST, f"{self._dropped} values came faster than they could be published; poll less")
+
+    def _expect_connection(self) -> None:
+        """opendnp3 tells of connections that end, and of none that never was."""
+        if self._open_until is None or self._session.open:
+            self._open_until = None
+        elif time.monotonic() > self._open_until:
+            self._open_until, one = None, self._session.outstation
+            self._fail(BAD_COMMUNICATION_ERROR, f"connect {one.host}:{one.port}: nobody listens there; is tried again")
 
     def _publish(self) -> None:
         self._publisher.touch(self._block.index, time.monotonic_ns() + self._late_after)

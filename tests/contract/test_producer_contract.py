@@ -13,23 +13,34 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import peers
 import pytest
 from acquisition import Producer
+from dnp3_master import Dnp3MasterManager
+from dnp3_outstation import Kind as PointKind
+from dnp3_outstation import Outstation, PointConfig
 from endpoint_config import (
     ConfigError,
+    Dnp3Master,
+    Dnp3Outstation,
+    Dnp3Point,
     ModbusPoint,
     ModbusServer,
     OpcUaNode,
     OpcUaServer,
     ReadFunction,
+    outstations_to_xml,
     to_xml,
 )
+from endpoint_config import Dnp3Consumer as Dnp3Settings
 from modbus_tcp_client import ModbusClientManager
 from opcua_client import OpcUaClientManager
 from process_image import attach, create
 from process_image.quality import is_bad
 
+from cpc.consumers.dnp3.consumer import session_settings
+from cpc.consumers.dnp3.server import Server, now
 from cpc.simulators.address_space import quick_address_space
 from cpc.simulators.modbus import ModbusSimulator
 from cpc.simulators.opcua import OpcUaSimulator
@@ -48,6 +59,12 @@ OPCUA = tuple(
     )) for alias in ("Pump ä", "Fan")
 )
 
+DNP3 = tuple(
+    Dnp3Outstation(alias=alias, timeout=0.5, interval=0.1, points=(
+        Dnp3Point(name="M1", type="analog input", index=0), Dnp3Point(name="M2", type="analog input", index=1),
+    )) for alias in ("Pump ä", "Fan")
+)
+
 
 @dataclass(frozen=True)
 class Kind:
@@ -58,6 +75,44 @@ class Kind:
     devices: tuple[Any, ...]
     simulate: Callable[[tuple[Any, ...], Path], Any]
     places: Callable[[Any, dict[str, Any]], tuple[Any, ...]]
+
+
+class Outstations:
+    """Simulated outstations: the values of all points count up, ten times a second."""
+
+    def __init__(self, devices: tuple[Dnp3Outstation, ...]) -> None:
+        self._devices, self._over = devices, threading.Event()
+        self._threads: list[threading.Thread] = []
+
+    async def start(self) -> dict[str, Dnp3Outstation]:
+        found = {}
+        for device in self._devices:
+            master = Dnp3Master(address=device.master)
+            outstation = Outstation([PointConfig(kind=PointKind.ANALOG_INPUT, index=point.index, event_class=1)
+                                     for point in device.points])
+            server = Server(Dnp3Settings(kind="dnp3", name="simulated", port=0, outstation=device.address))
+            server.serve([(master, outstation.session(session_settings(server.settings, master)))])
+            server.turn()
+            found[device.alias] = replace(device, port=server.port)
+            self._threads.append(threading.Thread(target=self._serve, args=(outstation, server)))
+            self._threads[-1].start()
+        return found
+
+    def _serve(self, outstation: Outstation, server: Server) -> None:
+        turn, rows = 0, np.arange(len(outstation.database[PointKind.ANALOG_INPUT]))
+        while not self._over.wait(0.01):
+            turn += 1
+            if turn % 10 == 1:
+                moment = now()
+                outstation.update(PointKind.ANALOG_INPUT, rows, rows + turn * 0.5, np.ones(len(rows), np.uint8),
+                                  np.full(len(rows), moment.utc_ms), now=moment)
+            server.turn()
+        server.close()
+
+    async def stop(self) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join(5)
 
 
 def load_modbus(manager: ModbusClientManager) -> None:
@@ -75,11 +130,17 @@ KINDS = {
         lambda devices, folder: OpcUaSimulator(devices, update_interval=0.1, folder=folder),
         lambda devices, entries: tuple(entries[d.alias] for d in devices),
     ),
+    "dnp3": Kind(
+        Dnp3MasterManager, lambda manager: manager.parse_clients(), DNP3, lambda devices, folder: Outstations(devices),
+        lambda devices, entries: tuple(entries[d.alias] for d in devices),
+    ),
 }
 
 
 @pytest.fixture(params=sorted(KINDS), scope="module")
 def kind(request: pytest.FixtureRequest) -> Kind:
+    if request.param == "dnp3":
+        pytest.importorskip("opendnp3", reason="peer absent: yadnp3; `make test` installs it")
     return KINDS[request.param]
 
 
@@ -115,7 +176,7 @@ def devices(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
 
 
 def write(path: Path, servers: tuple[Any, ...]) -> Path:
-    path.write_bytes(to_xml(servers))
+    path.write_bytes((outstations_to_xml if isinstance(servers[0], Dnp3Outstation) else to_xml)(servers))
     return path
 
 
@@ -229,7 +290,7 @@ def test_a_device_that_is_down_is_bad_with_a_reason_and_harms_no_other(
 ) -> None:
     ports = [peers.free_port() for _ in devices]
     down = tuple(
-        replace(d, port=p) if isinstance(d, ModbusServer) else replace(d, url=f"opc.tcp://127.0.0.1:{p}")
+        replace(d, url=f"opc.tcp://127.0.0.1:{p}") if isinstance(d, OpcUaServer) else replace(d, port=p)
         for d, p in zip(devices, ports, strict=True)
     )
     manager = kind.make(write(tmp_path / "down.xml", (down[0], devices[1])), None, interval=INTERVAL)
