@@ -31,13 +31,6 @@ def server() -> Iterator[int]:
         yield port
 
 
-@pytest.fixture(scope="module")
-def node_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    port = peers.free_port()
-    with plant.node_opcua(port, tmp_path_factory.mktemp("node-opcua")):
-        yield port
-
-
 def field(path: str, datatype: str, length: int = 0) -> OpcUaField:
     return OpcUaField(path=path, datatype=datatype, length=length)
 

@@ -30,11 +30,6 @@ def keys(tmp_path: Path) -> plant.Keys:
     return plant.Keys.make(tmp_path)
 
 
-@pytest.fixture
-def port() -> int:
-    return peers.free_port()
-
-
 def test_a_killed_server_is_bad_at_once_and_good_again_when_it_is_back(port: int, shm_name: str) -> None:
     with plant.open62541(port, "doubles=1") as server, \
             plant.Running(shm_name, plant.entry(port, plant.doubles(1))) as running:

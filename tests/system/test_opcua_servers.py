@@ -26,13 +26,6 @@ def server(keys: plant.Keys) -> Iterator[int]:
         yield port
 
 
-@pytest.fixture(scope="module")
-def node_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    port = peers.free_port()
-    with plant.node_opcua(port, tmp_path_factory.mktemp("node-opcua")):
-        yield port
-
-
 @pytest.mark.parametrize("peer", ["open62541", "node-opcua"])
 def test_values_equal_those_of_an_independent_client(peer: str, request: pytest.FixtureRequest, shm_name: str) -> None:
     port = request.getfixturevalue("server" if peer == "open62541" else "node_server")

@@ -23,11 +23,6 @@ from opcua_proxy import Proxy
 INTERVAL, BACK, SLACK = 0.2, 1.0, 2.0
 
 
-@pytest.fixture
-def port() -> int:
-    return peers.free_port()
-
-
 def test_a_way_that_was_held_up_is_good_again_at_once_on_the_same_session(port: int, shm_name: str) -> None:
     with plant.open62541(port, "doubles=1", "moving=50"), Proxy(port) as proxy, plant.Running(
         shm_name, plant.entry(proxy.port, plant.doubles(1), timeout=0.8)

@@ -10,15 +10,9 @@ from pathlib import Path
 
 import opcua_peers as plant
 import peers
-import pytest
 from endpoint_config import OpcUaServer, to_xml
 from opcua_client import OpcUaClientManager
 from process_image import Image, ImageError, Point, attach
-
-
-@pytest.fixture
-def port() -> int:
-    return peers.free_port()
 
 
 def analog(port: int) -> OpcUaServer:

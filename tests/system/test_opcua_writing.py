@@ -37,13 +37,6 @@ def server() -> Iterator[int]:
         yield port
 
 
-@pytest.fixture(scope="module")
-def node_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    port = peers.free_port()
-    with plant.node_opcua(port, tmp_path_factory.mktemp("node-opcua")):
-        yield port
-
-
 def write(running: plant.Running, point: str, value: Any, **settings: Any) -> WriteResult:
     """One write through the manager, from another thread than the one that polls."""
     results: list[WriteResult] = []
