@@ -120,10 +120,11 @@ def pymodbus_served(make: Make, unit: int = 1) -> Iterator[Callable[[], Memory]]
         started.set()
         await stop.wait()
         await server.shutdown()
-        rest = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in rest:  # the library leaves the handlers of its connections behind
-            task.cancel()
-        await asyncio.gather(*rest, return_exceptions=True)
+        await asyncio.sleep(0.05)  # connections that end now make their last tasks
+        while rest := asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in rest:  # the library leaves the handlers of its connections behind
+                task.cancel()
+            await asyncio.gather(*rest, return_exceptions=True)
 
     async def look() -> Memory:
         context = servers[0].context

@@ -100,6 +100,12 @@ def from_errno(code: int | None, words: str = "") -> Failure:
     return no_connection(what)
 
 
+def one_at_a_time(in_flight: int) -> Failure:
+    """A device that does not take as many requests at a time as its file says."""
+    return Failure(quality=quality.BAD_TIMEOUT, what=f"not all of {in_flight} requests in flight are answered",
+                   todo="in_flight 1 in the file; it is asked one at a time from now on", silent=True)
+
+
 def timed_out(seconds: float, stray: str = "") -> Failure:
     """No answer in time; `stray` says what came instead, if anything did."""
     if stray:

@@ -13,7 +13,15 @@ from acquisition import Backoff
 
 from modbus_tcp_client.commands import Command
 from modbus_tcp_client.exchange import Exchange, Job
-from modbus_tcp_client.failure import Failure, from_system, internal, malformed, no_connection, timed_out
+from modbus_tcp_client.failure import (
+    Failure,
+    from_system,
+    internal,
+    malformed,
+    no_connection,
+    one_at_a_time,
+    timed_out,
+)
 from modbus_tcp_client.packets import Tap
 from modbus_tcp_client.settling import Settling
 from modbus_tcp_client.transport import Channel, Way
@@ -29,6 +37,8 @@ SHORT_NS = 100_000_000
 """Nanoseconds that a silent unit is waited for at least."""
 SURE_NS = 500_000_000
 """Nanoseconds after which a packet that was not acknowledged was not merely lost once."""
+PARTLY_LIMIT = 2
+"""Times that a device may leave some of several requests in flight unanswered before it is asked one at a time."""
 REOPEN_NS = 60_000_000_000
 """Nanoseconds after which a line on which nobody answers is opened anew, for the sake of adapters that hang."""
 
@@ -37,10 +47,11 @@ class Link:
     """Sends, receives, times out and connects again; never blocks."""
 
     __slots__ = (
-        "_armed", "_buffer", "_channel", "_closed", "_command_next", "_delay", "_dialer", "_engine", "_generation",
-        "_heard", "_opened", "_paced", "_resume_at", "_resuming", "_silence", "_slowest", "_stall", "_strays_allowed",
-        "_timeout", "_timeouts", "_zero_id", "backoff", "commands", "demotes", "exchange", "in_flight", "name",
-        "probe_after", "queue", "shared", "strays", "swept", "tap", "units", "up", "urgent", "way",
+        "_answered", "_armed", "_buffer", "_channel", "_closed", "_command_next", "_delay", "_dialer", "_engine",
+        "_generation", "_heard", "_opened", "_paced", "_partly", "_resume_at", "_resuming", "_silence", "_slowest",
+        "_stall", "_strays_allowed", "_timeout", "_timeouts", "_zero_id", "backoff", "commands", "demotes",
+        "exchange", "in_flight", "name", "probe_after", "proven", "queue", "shared", "strays", "swept", "tap",
+        "units", "up", "urgent", "way",
     )
 
     def __init__(self, engine: Engine, way: Way, units: Sequence[Unit], tap: Tap | None = None) -> None:
@@ -56,6 +67,10 @@ class Link:
         self.demotes = self.shared or way.is_local
         """Whether a silent unit is only probed; else the connection is made anew."""
         self.in_flight = 1 if way.transport.is_line else min(unit.server.in_flight for unit in units)
+        self.proven = False
+        """Whether a cycle was answered whole with several requests in flight."""
+        self._answered = False  # on this connection
+        self._partly = 0
         self.backoff = Backoff(min(unit.server.retry_interval for unit in units))
         self.queue: list[Poll] = []
         """Polls whose cycle has jobs to send; they take turns, a job each."""
@@ -108,6 +123,7 @@ class Link:
         self._heard = self._opened = now
         self._resume_at = now + self._silence
         self._strays_allowed = STRAY_LIMIT
+        self._answered = False
         self._engine.watch(channel.fileno(), self, select.EPOLLIN)
         if self.tap is not None:
             self.tap.opened()
@@ -254,6 +270,7 @@ class Link:
         """A stream that can't be read, or that holds little but rubbish, is ended."""
         if answered:
             self._strays_allowed = exchange.strays + STRAY_LIMIT
+            self._answered = True
         if exchange.broken is not None:
             self.drop(malformed(str(exchange.broken)), now)
         elif exchange.strays > self._strays_allowed and not self.way.is_local:
@@ -394,10 +411,11 @@ class Link:
         # Half an answer would swallow the beginning of the next one; and a device that answers with id 0 could
         # answer this request as if it were the next. Both are cured by a new connection alone.
         unsafe = self.exchange.cut or self._zero_id
+        partly = self._answers_partly()
         wall = time.time_ns()
         for job in expired:
             self._timeouts += 1
-            job.failure = timed_out((job.deadline - job.sent) * 1e-9, job.stray)
+            job.failure = partly or timed_out((job.deadline - job.sent) * 1e-9, job.stray)
             if not unsafe and self._again(job):
                 continue
             job.owner.ended(job, now, wall)
@@ -406,6 +424,19 @@ class Link:
         hangs = self.way.is_local and now - self._opened > REOPEN_NS and all(unit.demoted for unit in self.units)
         if unsafe or hangs:
             self.drop(timed_out(self._timeout * 1e-9), now)
+
+    def _answers_partly(self) -> Failure | None:
+        """What is wrong where a device answers, but has never yet answered all of several requests in flight.
+
+        There are servers that read one request of what came together, and the next one when something else comes.
+        """
+        if self.in_flight == 1 or self.proven or not self._answered:
+            return None
+        self._partly += 1
+        if self._partly < PARTLY_LIMIT:
+            return None
+        at_a_time, self.in_flight = self.in_flight, 1
+        return one_at_a_time(at_a_time)
 
     def _again(self, job: Job) -> bool:
         """Have a request repeated within its poll, where the file allows it."""

@@ -230,6 +230,7 @@ class Poll:
             self._settle_partly(now)
         elif self.jobs:
             self.unsettled = True
+            self.unit.link.proven = self.unit.link.proven or len(self.jobs) > 1
             self._engine.complete(self)
             if self.survey.bridges.trying:
                 self._check_bridges(now)

@@ -17,7 +17,7 @@ from endpoint_config.models import ModbusPoint, WriteFunction
 from modbus_frames import encode_adu
 from modbus_proxy import Order
 from modbus_rig import LyingDevice, Partition, device, holding
-from modbus_servers import libmodbus_device
+from modbus_servers import libmodbus_device, pymodbus_device
 from process_image.quality import BAD_DECODING_ERROR, BAD_TIMEOUT
 
 Parts = list[tuple[float, bytes]]
@@ -70,16 +70,24 @@ def right(running: Partition, number: int, points: int = 8) -> bool:
 
 
 def together(count: int, send: Callable[[list[bytes]], Parts]) -> Callable[[bytes, bytes], Parts]:
-    """A fault that keeps answers until there are `count`, and then sends what `send` makes of them."""
+    """A fault that keeps the answers of a cycle of `count` requests, and then sends what `send` makes of them.
+
+    A cycle that had begun before is finished as it is.
+    """
     held: list[bytes] = []
 
     def fault(request: bytes, answer: bytes) -> Parts:
+        address = int.from_bytes(request[8:10], "big")
+        if not address:
+            held.clear()
+        elif not held:
+            return [(0.0, answer)]
         held.append(answer)
-        if len(held) < count:
+        if address < APART * (count - 1):
             return []
         kept = held[:]
         held.clear()
-        return send(kept)
+        return send(kept) if len(kept) == count else [(0.0, b"".join(kept))]
 
     return fault
 
@@ -326,3 +334,29 @@ def test_a_write_goes_between_bursts(shm_name: str) -> None:
                 running.until(lambda r, value=value: r["plc/p0"].value == value)
             assert running.count("plc", "$failures") == 0
         assert plc.memory().writes == 10
+
+
+def test_a_server_that_takes_one_request_at_a_time_is_found_out_and_polled_so(shm_name: str) -> None:
+    """pymodbus's server reads one request of what came in one piece, and the next when something else comes."""
+    with pymodbus_device() as plc:
+        server = device("plc", plc.port, EIGHT, interval=0.0, in_flight=4, timeout=0.3)
+        with Partition(shm_name, [server]) as running:
+            running.until_good(*(f"plc/p{n}" for n in range(8)))
+            assert [running[f"plc/p{n}"].value for n in range(8)] == [5 * APART * n for n in range(8)]
+            running.until(lambda r: "in_flight 1" in str(r["plc/$last_error"].value))
+            failures = running.count("plc", "$failures")
+            served(running, 50)
+            assert running.count("plc", "$failures") == failures
+
+
+def test_a_device_that_was_away_is_asked_for_as_much_as_before(shm_name: str) -> None:
+    with polled(shm_name, timeout=0.1) as (running, plc):
+        plc.refuse()
+        running.until(lambda r: r["plc/p0"].quality != 0)
+        plc.fault = lambda request, answer: []
+        plc.listen()
+        running.until_quality("plc/p0", BAD_TIMEOUT)
+        plc.fault = None
+        running.until_good(*(f"plc/p{n}" for n in range(8)))
+        assert running.manager._engine is not None
+        assert running.manager._engine.links[0].in_flight == 8
