@@ -126,7 +126,7 @@ def test_answers_in_one_segment_or_a_few_stay_on_the_fast_path(
     shm_name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As long as the rest comes soon, that is; how long it takes here is the machine's doing."""
-    monkeypatch.setattr("modbus_tcp_client.sweep.LOOK_NS", 2_000_000_000)
+    monkeypatch.setattr("modbus_tcp_client.sweep.LOOK_NS", 200_000_000)
     with polled(shm_name) as (running, plc):
         plc.fault = together(8, in_order)
         served(running, 80)
