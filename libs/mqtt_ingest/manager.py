@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import time
@@ -64,6 +65,8 @@ class MqttIngestManager:
             for intake in running:
                 intake.link.close()
             self._stopped = False
+            with contextlib.suppress(BlockingIOError):  # else the next run would never wait
+                os.eventfd_read(self._wake)
 
     def _wait(self, timeout: float) -> None:
         poller = select.poll()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
+import json
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ import numpy as np
 import peers
 import pytest
 from acquisition import Producer
+from brokers import mosquitto
 from dnp3_master import Dnp3MasterManager
 from dnp3_outstation import Kind as PointKind
 from dnp3_outstation import Outstation, PointConfig
@@ -35,7 +38,10 @@ from endpoint_config import (
 )
 from endpoint_config import Dnp3Consumer as Dnp3Settings
 from modbus_tcp_client import ModbusClientManager
+from mqtt_ingest import MqttIngestManager
 from opcua_client import OpcUaClientManager
+from paho.mqtt.client import Client
+from paho.mqtt.enums import CallbackAPIVersion
 from process_image import attach, create
 from process_image.quality import is_bad
 
@@ -67,6 +73,59 @@ DNP3 = tuple(
 
 
 @dataclass(frozen=True)
+class Feeder:
+    """What publishes the values of one device to a broker."""
+
+    alias: str
+    port: int = 1
+
+
+FEEDERS = (Feeder("Pump ä"), Feeder("Fan"))
+
+
+def feeder_file(feeders: tuple[Feeder, ...]) -> bytes:
+    """A source for each, so that each has a connection of its own."""
+    sources = "".join(
+        f"<source name='{f.alias} source'><broker>127.0.0.1:{f.port}</broker><topic>plant/+</topic>"
+        f"<retry_interval>1</retry_interval><timeout>0.5</timeout><unit id='{f.alias}'><point name='M1'/>"
+        "<point name='M2'/></unit></source>"
+        for f in feeders)
+    return f"<mqtt-sources>{sources}</mqtt-sources>".encode()
+
+
+class Feed:
+    """mosquitto, and a client that publishes both points of every feeder ten times a second."""
+
+    def __init__(self, feeders: tuple[Feeder, ...], folder: Path) -> None:
+        self._feeders, self._folder = feeders, folder
+        self._stack = ExitStack()
+
+    async def start(self) -> dict[str, Feeder]:
+        """The feeders with the broker's port."""
+        broker = self._stack.enter_context(mosquitto(self._folder))
+        self._client = Client(CallbackAPIVersion.VERSION2)
+        self._client.connect("127.0.0.1", broker.port)
+        self._client.loop_start()
+        self._task = asyncio.create_task(self._publish())
+        return {feeder.alias: replace(feeder, port=broker.port) for feeder in self._feeders}
+
+    async def _publish(self) -> None:
+        for value in itertools.count():
+            for feeder, name in itertools.product(self._feeders, ("M1", "M2")):
+                message = {"unit_id": feeder.alias, "sensor_type": name, "value": value,
+                           "timestamp": time.time_ns() // 1_000_000}
+                self._client.publish("plant/x", json.dumps(message), 1)
+            await asyncio.sleep(0.1)
+
+    async def stop(self) -> None:
+        """End both."""
+        self._task.cancel()
+        self._client.disconnect()
+        self._client.loop_stop()
+        self._stack.close()
+
+
+@dataclass(frozen=True)
 class Kind:
     """One producer: its class, the devices that it polls, and how their simulation is started."""
 
@@ -75,6 +134,10 @@ class Kind:
     devices: tuple[Any, ...]
     simulate: Callable[[tuple[Any, ...], Path], Any]
     places: Callable[[Any, dict[str, Any]], tuple[Any, ...]]
+    moved: Callable[[Any, int], Any] = lambda device, port: replace(device, port=port)
+    file: Callable[[Any], bytes] = to_xml
+    says: str = "Pump ä: "
+    """How the message of a device that is down begins."""
 
 
 class Outstations:
@@ -129,10 +192,15 @@ KINDS = {
         OpcUaClientManager, lambda manager: manager.parse_clients(), OPCUA,
         lambda devices, folder: OpcUaSimulator(devices, update_interval=0.1, folder=folder),
         lambda devices, entries: tuple(entries[d.alias] for d in devices),
+        moved=lambda device, port: replace(device, url=f"opc.tcp://127.0.0.1:{port}"),
+    ),
+    "mqtt": Kind(
+        MqttIngestManager, lambda manager: manager.parse_clients(), FEEDERS, Feed,
+        lambda devices, entries: tuple(entries[d.alias] for d in devices), file=feeder_file, says="Pump ä source: ",
     ),
     "dnp3": Kind(
         Dnp3MasterManager, lambda manager: manager.parse_clients(), DNP3, lambda devices, folder: Outstations(devices),
-        lambda devices, entries: tuple(entries[d.alias] for d in devices),
+        lambda devices, entries: tuple(entries[d.alias] for d in devices), file=outstations_to_xml,
     ),
 }
 
@@ -175,15 +243,15 @@ def devices(kind: Kind, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tu
         yield entries
 
 
-def write(path: Path, servers: tuple[Any, ...]) -> Path:
-    path.write_bytes((outstations_to_xml if isinstance(servers[0], Dnp3Outstation) else to_xml)(servers))
+def write(kind: Kind, path: Path, servers: tuple[Any, ...]) -> Path:
+    path.write_bytes(kind.file(servers))
     return path
 
 
 @pytest.fixture
 def manager(kind: Kind, devices: tuple[Any, ...], tmp_path: Path) -> Any:
     """A producer that has read its file."""
-    made = kind.make(write(tmp_path / "devices.xml", devices), None, interval=INTERVAL)
+    made = kind.make(write(kind, tmp_path / "devices.xml", devices), None, interval=INTERVAL)
     kind.load(made)
     return made
 
@@ -215,10 +283,11 @@ def test_points_are_complete_before_anything_is_polled(manager: Any, kind: Kind)
 
 
 def test_it_reads_several_files_as_one_service(kind: Kind, devices: tuple[Any, ...], tmp_path: Path) -> None:
-    paths = [str(write(tmp_path / f"{i}.xml", (device,))) for i, device in enumerate(devices)]
+    paths = [str(write(kind, tmp_path / f"{i}.xml", (device,))) for i, device in enumerate(devices)]
     manager = kind.make(paths, None)
     kind.load(manager)
-    assert {point.device for point in manager.points if point.device} == {"Pump ä", "Fan"}
+    sources = {f"{device.alias} source" for device in devices if isinstance(device, Feeder)}
+    assert {point.device for point in manager.points if point.device} == {"Pump ä", "Fan"} | sources
 
 
 def test_a_file_that_can_not_be_used_is_an_error_with_a_line(kind: Kind, tmp_path: Path) -> None:
@@ -289,11 +358,8 @@ def test_a_device_that_is_down_is_bad_with_a_reason_and_harms_no_other(
     kind: Kind, devices: tuple[Any, ...], tmp_path: Path, shm_name: str
 ) -> None:
     ports = [peers.free_port() for _ in devices]
-    down = tuple(
-        replace(d, url=f"opc.tcp://127.0.0.1:{p}") if isinstance(d, OpcUaServer) else replace(d, port=p)
-        for d, p in zip(devices, ports, strict=True)
-    )
-    manager = kind.make(write(tmp_path / "down.xml", (down[0], devices[1])), None, interval=INTERVAL)
+    down = tuple(kind.moved(device, port) for device, port in zip(devices, ports, strict=True))
+    manager = kind.make(write(kind, tmp_path / "down.xml", (down[0], devices[1])), None, interval=INTERVAL)
     kind.load(manager)
     with create(shm_name, manager.points) as writer, attach(shm_name) as image:
         with polling(manager, writer):
@@ -303,7 +369,7 @@ def test_a_device_that_is_down_is_bad_with_a_reason_and_harms_no_other(
             assert is_bad(sample.quality)
             assert sample.value is None
             assert image.snapshot()["Fan/M1"].quality == 0
-            peers.wait_until(lambda: manager.health().message.startswith("Pump ä: "))
+            peers.wait_until(lambda: manager.health().message.startswith(kind.says))
             assert (manager.health().connected, manager.health().devices) == (1, 2)
         writer.close(unlink=True)
 
