@@ -192,13 +192,17 @@ class Engine:
         now = time.monotonic_ns()
         if now - began > wait * 1e9 + STALL_NS:
             # This process did not run for a while: what came meanwhile is looked at before deadlines are.
+            self._begin_bursts(now)  # first: what comes to a slot must meet the heads of its own burst
             self._handle(self._epoll.poll(0))
         self.timers.fire(now)
-        if self._sweep is not None:
-            self._sweep.begin(now)
+        self._begin_bursts(now)
         idle = now - self._flushed
         if idle >= IDLE_SECONDS * 1e9 or (idle >= COALESCE_NS and (self._completed or self._pressing)):
             self.flush()
+
+    def _begin_bursts(self, now: int) -> None:
+        if self._sweep is not None:
+            self._sweep.begin(now)
 
     def _handle(self, events: list[tuple[int, int]]) -> None:
         if self._sweep is not None and self._sweep.takes:

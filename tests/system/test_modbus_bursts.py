@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from acquisition import WriteOutcome
@@ -18,6 +19,9 @@ from modbus_frames import encode_adu
 from modbus_proxy import Order
 from modbus_rig import LyingDevice, Partition, device, holding
 from modbus_servers import libmodbus_device, pymodbus_device
+from modbus_tcp_client.engine import Engine
+from modbus_tcp_client.fleet import Fleet
+from modbus_tcp_client.poll import Poll
 from process_image.quality import BAD_DECODING_ERROR, BAD_TIMEOUT
 
 Parts = list[tuple[float, bytes]]
@@ -360,3 +364,32 @@ def test_a_device_that_was_away_is_asked_for_as_much_as_before(shm_name: str) ->
         running.until_good(*(f"plc/p{n}" for n in range(8)))
         assert running.manager._engine is not None
         assert running.manager._engine.links[0].in_flight == 8
+
+
+def test_a_device_that_hangs_up_as_its_cycle_ends_is_not_good_with_nothing(
+    shm_name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process stands still between a device's last ordinary cycle and its first burst: its end is seen first."""
+    admit, held = Engine.admit, []
+    with LyingDevice(registers=dict.fromkeys(range(1000), 7)) as plc:
+
+        def held_up(engine: Engine, poll: Poll, now: int) -> bool:
+            admitted = admit(engine, poll, now)
+            if admitted and not held:
+                held.append(poll)
+                plc._loop.call_soon_threadsafe(lambda: [writer.transport.close() for writer in plc._writers])
+                time.sleep(0.4)
+            return admitted
+
+        monkeypatch.setattr(Engine, "admit", held_up)
+        put, seen = Fleet.put, []
+
+        def noted(fleet: Fleet, members: Any, request: int, data: Any, wall: int) -> None:
+            seen.extend(bytes(row) for row in data)
+            put(fleet, members, request, data, wall)
+
+        monkeypatch.setattr(Fleet, "put", noted)
+        with Partition(shm_name, [device("plc", plc.port, EIGHT[:1], interval=0.0, timeout=5.0)]) as running:
+            running.until(lambda r: r.count("plc") > 50)
+    assert held
+    assert set(seen) == {b"\0\7"}
