@@ -172,12 +172,18 @@ class Link:
             client.loop_write()
         if client.socket() is None:
             self._lost()
+        elif self.up and self._refused:  # by `drop`
+            self._break(client)
 
     def drop(self, why: str) -> None:
-        """Break the connection, because the broker does not behave; it is tried again after a pause."""
+        """Have the connection end, because the broker does not behave; it is tried again after a pause.
+
+        It may be called within a callback, where paho holds a lock that reading on would ask for again, for ever: so
+        the end is noticed by `serve`.
+        """
         self._refused = why
-        if self._client is not None and self._client.socket() is not None:
-            self._break(self._client)
+        if self._client is not None:
+            self._shut(self._client)
 
     def close(self, farewell: Message | None = None, timeout: float = 0.3) -> None:
         """Say farewell and disconnect, in `timeout` seconds; the will is then not published."""

@@ -232,3 +232,25 @@ def test_answers_to_nothing_are_passed_over():
         c.broker.say(answer("PUBCOMP", 77), answer("PUBREC", 78), answer("PUBACK", mid), answer("PUBACK", mid))
         c.until(lambda: c.acknowledged, "tell of it")
         assert c.link.up and c.acknowledged == [(mid, 0)]
+
+
+@pytest.mark.timeout(20)
+def test_several_refusals_in_one_piece_break_the_connection_once_and_lose_nothing():
+    """The owner breaks the connection at the first of them, while the others are read already."""
+    with course("5") as c:
+        c.connect(session=False)
+        downs = []
+        c.link.on_down = lambda: downs.append(True)
+
+        def settle(mid: int, reason: int) -> None:
+            c.acknowledged.append((mid, reason))
+            if reason:
+                c.link.drop("the broker can't take a message")
+
+        c.link.on_acknowledged = settle
+        first, second, third = c.publish(b"1", b"2", b"3", qos=1)
+        c.broker.take(3)
+        c.broker.say(answer("PUBACK", first, 0x97), answer("PUBACK", second, 0x97), answer("PUBACK", third))
+        c.until(lambda: not c.link.up, "break the connection")
+        assert c.acknowledged == [(first, 0x97), (second, 0x97), (third, 0)]
+        assert downs == [True] and "can't take a message" in c.link.message
