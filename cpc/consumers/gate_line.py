@@ -105,13 +105,13 @@ class GateLine:
         if len(self._asked) + len(self._queries) >= MOST_ASKED:
             return f"{MOST_ASKED} commands wait for their answers; later"
         self._reach()
-        if self._client is None:
-            return self.message
         asked = _Asked(command, told, time.monotonic())
-        if again and not query:
+        if again and not query:  # also while no gate is there: nobody else knows whether a refusal would be true
             self._asked[request_id] = asked
             self._ask_fate(asked)
             return ""
+        if self._client is None:
+            return self.message
         why = self._send(command)
         if not why and query:
             self._queries.setdefault(request_id, []).append(asked)

@@ -257,6 +257,25 @@ def test_what_never_reached_the_gate_is_not_sent_when_nobody_wants_it_any_more(
     assert answers[0].status is Status.FAILED and far.heard_nothing()
 
 
+def test_the_fate_of_one_given_again_is_asked_for_as_soon_as_the_gate_is_there(far: Far) -> None:
+    """As after a start of the whole machine: an earlier life may have passed it on, so a refusal would be a lie."""
+    far.crash()
+    line, answers = GateLine(far.path, "mqtt"), list[Answer]()
+    assert line.ask(write(), answers.append, again=True) == ""
+    line.step()
+    assert not line.connected and not answers
+    assert "no command gate" in line.ask(write("new"), answers.append)
+    far.listen()
+    until(line, lambda: line.connected)
+    far.accept()
+    line.step()
+    assert (asked := far.hear()).mode is Mode.QUERY and asked.request_id == "r" and far.heard_nothing()
+    far.say("r", Status.VERIFIED)
+    until(line, lambda: bool(answers))
+    assert [a.status for a in answers] == [Status.VERIFIED]
+    line.close()
+
+
 def test_an_answer_that_is_none_does_not_break_the_line(far: Far, line: GateLine) -> None:
     answers: list[Answer] = []
     line.ask(write(), answers.append)
