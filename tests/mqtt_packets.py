@@ -135,11 +135,11 @@ class ScriptedBroker:
         assert self._socket is not None
         self._socket.sendall(b"".join(packets))
 
-    def accept(self, *, session: bool, reason: int = 0) -> None:
-        """Take the CONNECT and answer it."""
+    def accept(self, *, session: bool, reason: int = 0, properties: bytes = b"") -> None:
+        """Take the CONNECT and answer it; `properties` are for MQTT 5."""
         (packet,) = self.take()
         assert packet.kind == "CONNECT"
-        body = bytes([session, reason]) + b"\0" * self._five
+        body = bytes([session, reason]) + (bytes([len(properties)]) + properties) * self._five
         self.say(bytes([CODES["CONNACK"] << 4, len(body)]) + body)
 
     def cut(self) -> None:

@@ -84,7 +84,11 @@ class Attempt(threading.Thread):
             broom.tls_set_context(tls.make_context(self._connection.tls))
         broom.connect(self._host, self._port, self._connection.keepalive)
         until = time.monotonic() + self._connection.timeout
-        while not broom.is_connected() and time.monotonic() < until:
-            if broom.loop(0.1) != MQTTErrorCode.MQTT_ERR_SUCCESS:
-                break
+        result = MQTTErrorCode.MQTT_ERR_SUCCESS
+        while not broom.is_connected() and not result and time.monotonic() < until:
+            result = broom.loop(0.1)
+        thrown_away = broom.is_connected()
         broom.disconnect()
+        if not thrown_away and result != MQTTErrorCode.MQTT_ERR_CONN_REFUSED:  # a refusal is told by the attempt itself
+            raise ConnectionError("the broker does not answer; is it MQTT that listens there?" if not result else
+                                  "the broker closes the connection")

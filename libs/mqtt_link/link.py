@@ -71,6 +71,8 @@ class Link:
         self._subscribing: dict[int, tuple[str, ...]] = {}
         self._next_misc = 0.0
         self._refused = ""
+        self._unanswered: list[int] = []
+        """Messages that the broker takes with QoS 0 alone: it will not answer, and their owner waits for it."""
 
     @property
     def broker(self) -> str:
@@ -111,6 +113,8 @@ class Link:
             return None
         info = self._client.publish(message.topic, message.payload, min(message.qos, self.maximum_qos), message.retain)
         taken = info.rc == MQTTErrorCode.MQTT_ERR_SUCCESS
+        if taken and message.qos > 0 == self.maximum_qos:
+            self._unanswered.append(info.mid)
         if info.rc in (MQTTErrorCode.MQTT_ERR_NO_CONN, MQTTErrorCode.MQTT_ERR_CONN_LOST):
             taken = message.qos > 0 < self.maximum_qos  # the client keeps it for the session
         return info.mid if taken else None
@@ -149,6 +153,9 @@ class Link:
     def step(self) -> None:
         """Do what is due: begin an attempt, take its result, notice silence. Never blocks."""
         now = time.monotonic()
+        unanswered, self._unanswered = self._unanswered, []
+        for mid in unanswered:
+            self.on_acknowledged(mid, 0)
         if self._attempt is not None:
             if self._attempt.done.is_set():
                 self._take_attempt(self._attempt)

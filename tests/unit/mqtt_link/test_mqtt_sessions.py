@@ -14,12 +14,12 @@ from mqtt_packets import Packet, ScriptedBroker, answer
 class Course:
     """A link and its broker; the link is stepped while the broker waits for it."""
 
-    def __init__(self, version: str) -> None:
+    def __init__(self, version: str, *, fresh: bool = False) -> None:
         self.five = version == "5"
         self.broker = ScriptedBroker(five=self.five, step=self.step)
         made = MqttConnection(client_id="c", version=version, brokers=(("127.0.0.1", self.broker.port),),
                               retry_interval=0.1, session_expiry=3600)
-        self.link = Link(made, "mqtt")
+        self.link = Link(made, "mqtt", fresh=fresh)
         self.acknowledged: list[tuple[int, int]] = []
         self.kept: list[bool] = []
         self.link.on_acknowledged = lambda mid, reason: self.acknowledged.append((mid, reason))
@@ -50,8 +50,8 @@ class Course:
 
 
 @contextmanager
-def course(version: str) -> Iterator[Course]:
-    made = Course(version)
+def course(version: str, *, fresh: bool = False) -> Iterator[Course]:
+    made = Course(version, fresh=fresh)
     try:
         yield made
     finally:
@@ -254,3 +254,27 @@ def test_several_refusals_in_one_piece_break_the_connection_once_and_lose_nothin
         c.until(lambda: not c.link.up, "break the connection")
         assert c.acknowledged == [(first, 0x97), (second, 0x97), (third, 0)]
         assert downs == [True] and "can't take a message" in c.link.message
+
+
+def test_a_session_that_could_not_be_thrown_away_is_not_used():
+    """MQTT 3.1.1: the connection that is to end the old session is cut before CONNACK."""
+    with course("3.1.1", fresh=True) as c:
+        (packet,) = c.broker.take()
+        assert packet.kind == "CONNECT"
+        c.broker.cut()
+        (again,) = c.broker.take()
+        clean = 2
+        assert again.kind == "CONNECT" and again.body[7] & clean
+
+
+def test_what_a_broker_takes_with_qos_0_alone_is_done_when_it_is_sent():
+    """MQTT 5.0, clause 3.2.2.3.4: no answer will come, and whoever counts what is on its way must not wait for it."""
+    maximum_qos_0 = b"\x24\0"
+    with course("5") as c:
+        c.broker.accept(session=False, properties=maximum_qos_0)
+        c.until(lambda: c.link.up, "come up")
+        (mid,) = c.publish(b"1", qos=1)
+        (sent,) = c.broker.take()
+        assert (sent.payload, sent.qos) == (b"1", 0)
+        c.until(lambda: c.acknowledged, "tell of it")
+        assert c.acknowledged == [(mid, 0)]
