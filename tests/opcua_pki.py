@@ -118,17 +118,20 @@ def authority(name: str, issuer: Made | None = None, **settings: Any) -> Made:
 
 
 def crl(issuer: Made, *revoked: Made, begin: float = -1, end: float | None = 30, signer: Made | None = None,
-        delta: bool = False, scope: x509.IssuingDistributionPoint | None = None) -> bytes:
-    """A revocation list in DER; `signer` signs it in the issuer's place, `scope` says for whom it is."""
+        delta: bool = False, scope: x509.IssuingDistributionPoint | None = None, critical: bool = True) -> bytes:
+    """A revocation list in DER; `signer` signs it in the issuer's place, `scope` says for whom it is.
+
+    `critical` False marks neither of the last two as critical, as no CA should.
+    """
     builder = x509.CertificateRevocationListBuilder().issuer_name(issuer.certificate.subject)
     builder = builder.last_update(day(begin)).next_update(day(end if end is not None else 3650))
     for made in revoked:
         entry = x509.RevokedCertificateBuilder().serial_number(made.certificate.serial_number)
         builder = builder.add_revoked_certificate(entry.revocation_date(day(-1)).build())
     if delta:
-        builder = builder.add_extension(x509.DeltaCRLIndicator(1), critical=True)
+        builder = builder.add_extension(x509.DeltaCRLIndicator(1), critical=critical)
     if scope is not None:
-        builder = builder.add_extension(scope, critical=True)
+        builder = builder.add_extension(scope, critical=critical)
     return builder.sign((signer or issuer).key, hashes.SHA256()).public_bytes(serialization.Encoding.DER)
 
 

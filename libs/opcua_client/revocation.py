@@ -15,6 +15,7 @@ from opcua_client.store import FoundList
 
 _BROKEN_HASHES = frozenset(["md2", "md4", "md5", "sha1"])
 _HARMLESS = frozenset([ExtensionOID.AUTHORITY_KEY_IDENTIFIER, ExtensionOID.CRL_NUMBER])
+_PARTIAL = "is a delta or a partial list; a complete one is needed"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +33,8 @@ def look_up(certificate: Facts, issuer: Facts, lists: Iterable[FoundList], now: 
     """Look for a certificate in its issuer's lists.
 
     A list counts when the issuer may sign lists and has signed this one, when it is of today, and when it is complete
-    (no delta, no part). One that has run out still revokes, but it does not clear anybody.
+    (no delta, no part). One that has run out still revokes, but it does not clear anybody; nor does a part that a
+    careless CA does not mark as critical.
     """
     why, known = "there is no revocation list of it in trusted/crl or issuers/crl", False
     for found in lists:
@@ -46,7 +48,7 @@ def look_up(certificate: Facts, issuer: Facts, lists: Iterable[FoundList], now: 
             entry = found.crl.get_revoked_certificate_by_serial_number(certificate.serial)
             if entry is not None:
                 return Verdict(revoked=True, known=True, why=f"since {entry.revocation_date_utc:%Y-%m-%d}")
-            late = _out_of_date(found.crl, now)
+            late = _out_of_date(found.crl, now) or _part(found.crl, certificate)
         except UNREADABLE as error:
             why = f"{found.path.name} can't be read ({type(error).__name__})"
             continue
@@ -62,7 +64,7 @@ def _fault(crl: x509.CertificateRevocationList, issuer: Facts, certificate: Fact
         return f"counts for nothing: {issuer.name} may not sign lists"
     if any(extension.critical and extension.oid not in _HARMLESS and not _covers(extension.value, certificate)
            for extension in crl.extensions):
-        return "is a delta or a partial list; a complete one is needed"
+        return _PARTIAL
     algorithm = crl.signature_hash_algorithm
     if algorithm is None or algorithm.name in _BROKEN_HASHES:
         name = algorithm.name if algorithm is not None else "an unknown hash"
@@ -72,6 +74,13 @@ def _fault(crl: x509.CertificateRevocationList, issuer: Facts, certificate: Fact
     except InvalidSignature:
         genuine = False
     return "" if genuine else f"is not signed by {issuer.name}"
+
+
+def _part(crl: x509.CertificateRevocationList, certificate: Facts) -> str:
+    """Whether a list leaves something out, for all that it does not say so as critically as it must (clause 5.2)."""
+    narrowing = (x509.DeltaCRLIndicator, x509.IssuingDistributionPoint)
+    out = any(isinstance(e.value, narrowing) and not _covers(e.value, certificate) for e in crl.extensions)
+    return _PARTIAL if out else ""
 
 
 def _covers(extension: object, certificate: Facts) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -162,6 +163,20 @@ def test_a_list_for_some_certificates_counts_for_those(made: x509.IssuingDistrib
     assert names(found) == ([] if good else ["BadCertificateRevocationUnknown"])
     revoked = judged(leaf.der, store([root.der], crls=[crl(root, leaf, scope=made)]))
     assert ("BadCertificateRevoked" in names(revoked)) == good
+
+
+@pytest.mark.parametrize("narrowed", [
+    {"delta": True}, {"scope": scope(only_contains_ca_certs=True)}, {"scope": scope(full_name=[THERE])},
+])
+def test_a_partial_list_clears_nobody_where_a_careless_ca_marks_it_as_not_critical(narrowed: dict[str, Any]) -> None:
+    root = authority("Root")
+    leaf, partial = make("PLC", root), crl(root, critical=False, **narrowed)
+    (found,) = judged(leaf.der, store([root.der], crls=[partial]))
+    assert quality_name(found.quality) == "BadCertificateRevocationUnknown"
+    assert "a complete one is needed" in found.what
+    assert judged(leaf.der, store([root.der], crls=[partial, crl(root)])) == []
+    assert names(judged(leaf.der, store([root.der], crls=[crl(root, leaf, critical=False, **narrowed)]))) == [
+        "BadCertificateRevoked"]
 
 
 def test_a_certificate_that_the_entry_names_needs_nothing_of_its_ca() -> None:
