@@ -113,10 +113,11 @@ class _Target:
         """The Variant to be sent: an element goes as an array of one, of as many dimensions as the node has."""
         if self.index is None:
             return encode_variant(self.wire, value, array=array)
-        if self.wire is Wire.BYTESTRING:  # the same as an array of Byte (Part 3, clause 8.8)
+        held = self.sample.value
+        if self.wire is Wire.BYTESTRING and held is not None and not held.array:  # as an array of Byte (Part 3, 8.8)
             return bytes([Wire.BYTESTRING]) + struct.pack("<i", 1) + encode_scalar(Wire.BYTE, value)
         made = encode_variant(self.wire, [value], array=True)
-        dimensions = self.sample.value.dimensions if self.sample.value is not None else ()
+        dimensions = held.dimensions if held is not None else ()
         if not dimensions:
             return made
         ones = struct.pack(f"<i{len(dimensions)}i", len(dimensions), *[1] * len(dimensions))
