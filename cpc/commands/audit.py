@@ -157,7 +157,11 @@ class AuditLog:
 
     def _open(self) -> int:
         found = os.open(self._folder / CURRENT, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        _sync_folder(self._folder)
+        try:
+            _sync_folder(self._folder)
+        except OSError:
+            os.close(found)
+            raise
         return found
 
     def _rotate(self) -> None:

@@ -268,3 +268,23 @@ def test_a_file_that_can_not_be_put_aside_is_written_on(tmp_path: Path, monkeypa
     log.close()
     assert audit.verify(tmp_path).faults == ()
     assert [r["event"] for r in audit.read(tmp_path)] == ["sent", "outcome"]
+
+
+def test_a_disk_that_fails_while_a_file_is_put_aside_costs_no_descriptors(tmp_path: Path,
+                                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    log = AuditLog(tmp_path, rotate_bytes=1)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+
+    def fail(_folder: Path) -> None:
+        raise OSError(errno.EIO, "broken")
+
+    monkeypatch.setattr(audit, "_sync_folder", fail)
+    for _ in range(5):
+        log.append("refused")
+        with pytest.raises(AuditError):
+            log.sync()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before
+    monkeypatch.undo()
+    log.append("refused")
+    log.close()
+    assert not audit.verify(tmp_path).faults
