@@ -102,7 +102,7 @@ class GateLine:
         request_id, query = command.request_id, command.mode is Mode.QUERY
         if not query and request_id in self._asked:
             return f"request_id {request_id} is under way; a new one for each command"
-        if len(self._asked) + len(self._queries) >= MOST_ASKED:
+        if len(self._asked) + sum(map(len, self._queries.values())) >= MOST_ASKED:
             return f"{MOST_ASKED} commands wait for their answers; later"
         self._reach()
         asked = _Asked(command, told, time.monotonic())

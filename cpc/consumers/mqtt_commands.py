@@ -103,10 +103,12 @@ class MqttCommander(Base):
         forwards = [f for f in self.settings.forwards if matches(f.topic, message.topic)]
         for forward in forwards:
             self._forward(forward, message)
+        if not matches(self.settings.set_filter, message.topic):
+            return  # no look at the points, which costs time, for each value
         point = self._point_of(message.topic)
         if point is not None:
             self._command(point, message)
-        elif not forwards and matches(self.settings.set_filter, message.topic):
+        elif not forwards:
             self._reject(message.topic, _id_of(message.payload), "no such point in a running service, or not writable")
 
     def _command(self, point: str, message: MQTTMessage) -> None:

@@ -24,7 +24,7 @@ from command_channel import (
 )
 from gate_far import Far, far_end
 
-from cpc.consumers.gate_line import RESEND, GateLine
+from cpc.consumers.gate_line import MOST_ASKED, RESEND, GateLine
 
 
 @pytest.fixture
@@ -187,6 +187,17 @@ def test_a_question_for_an_unknown_command_is_answered_and_sends_none(far: Far, 
     far.say("new", Status.REFUSED, NEVER_HEARD)
     until(line, lambda: bool(fates))
     assert fates[0].message == NEVER_HEARD and far.heard_nothing()
+
+
+def test_questions_for_one_command_are_limited_like_all_others(far: Far, line: GateLine) -> None:
+    """By a gate that reads and does not answer: each is kept until it does."""
+    why, asked = "", 0
+    while not why and asked <= MOST_ASKED:
+        why = line.ask(write("r", mode=Mode.QUERY), lambda _: None)
+        if not why:
+            asked += 1
+            far.hear()
+    assert asked == MOST_ASKED and "wait for their answers" in why
 
 
 # ---------------------------------------------------------------- breaks

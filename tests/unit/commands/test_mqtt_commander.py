@@ -118,6 +118,15 @@ def test_a_value_is_forwarded_once_to_each_point_and_what_is_given_again_to_none
     assert [(c.point, c.value) for c in heard] == [("PLC/Mode", 3), ("PLC/Level", 4)] and bench.far.heard_nothing()
 
 
+def test_values_to_forward_cost_no_look_at_the_points(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    looks: list[int] = []
+    for feed in bench.consumer.feeds:
+        monkeypatch.setattr(feed, "snapshot", lambda: looks.append(1))
+    for level in range(5):
+        bench.deliver("field/level", {"value": level, "level": 4})
+    assert not looks
+
+
 def test_the_same_topic_is_subscribed_to_once(bench: Bench) -> None:
     assert bench.consumer.link._filters == {"devices/+/+/set": 1, "field/+": 0}
 
