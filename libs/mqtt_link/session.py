@@ -30,7 +30,7 @@ _MOST_HEADS = 100_000
 """Topics whose encoded form is kept."""
 _RELEASED = frozenset([MessageState.MQTT_MS_WAIT_FOR_PUBCOMP, MessageState.MQTT_MS_RESEND_PUBREL])
 _NEEDED = ("_messages_reconnect_reset_out", "_handle_pubrec", "_handle_pubackcomp", "_check_clean_session",
-           "_send_pubrel", "_packet_queue")
+           "_send_pubrel", "_packet_queue", "_pack_remaining_length")
 
 if _missing := [name for name in _NEEDED if not hasattr(Client, name)]:
     raise ImportError(f"this paho-mqtt has no {_missing[0]}, which this publisher rests on; "
