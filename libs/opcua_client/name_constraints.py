@@ -71,7 +71,7 @@ def _text(name: x509.GeneralName) -> str:
 def _host(name: x509.GeneralName) -> str:
     """Host of a URI; a URN has none."""
     try:
-        return urlsplit(str(name.value)).hostname or ""
+        return (urlsplit(str(name.value)).hostname or "").rstrip(".")
     except ValueError:
         return ""
 

@@ -79,6 +79,13 @@ def test_a_ca_issues_for_the_names_alone_that_it_may_issue_for(case: str, critic
     assert not says or "by another CA" in found[0].advice
 
 
+def test_a_dot_at_the_end_of_a_uris_host_leads_around_no_limit() -> None:
+    root, uri = limited(excluded=[URL(".plant.local")]), "https://plc.plant.local./server"
+    found = judged(make("PLC", root, uri=uri).der, store([root.der], crls=[crl(root)]), application_uri=uri)
+    assert names(found) == ["BadCertificateIssuerUseNotAllowed"]
+    assert f"excludes the name {uri}" in found[0].what
+
+
 def test_limits_of_a_root_hold_below_its_intermediate_and_for_that_one() -> None:
     root = limited(excluded=[DNS("plant.local")])
     middle = authority("Middle", root)
