@@ -98,13 +98,18 @@ class _Target:
         """Elements that the array had."""
         return _length(self.sample.value)
 
+    @property
+    def dimensions(self) -> tuple[int, ...]:
+        """Lengths of a matrix; none where they do not fit its elements, which would lead to another one."""
+        found = self.sample.value.dimensions if self.sample.value is not None else ()
+        return found if math.prod(found) == self.length and min(found, default=0) >= 0 else ()
+
     def index_range(self) -> str:
         """The element as a NumericRange (Part 4, clause 7.22): one index for each dimension, the last the fastest."""
         rest, steps = self.index, []
         if rest is None:
             return ""
-        held = self.sample.value
-        for size in reversed(held.dimensions if held is not None else ()):
+        for size in reversed(self.dimensions):
             rest, step = divmod(rest, size)
             steps.append(step)
         return ",".join(map(str, reversed(steps or [rest])))
@@ -117,7 +122,7 @@ class _Target:
         if self.wire is Wire.BYTESTRING and held is not None and not held.array:  # as an array of Byte (Part 3, 8.8)
             return bytes([Wire.BYTESTRING]) + struct.pack("<i", 1) + encode_scalar(Wire.BYTE, value)
         made = encode_variant(self.wire, [value], array=True)
-        dimensions = held.dimensions if held is not None else ()
+        dimensions = self.dimensions
         if not dimensions:
             return made
         ones = struct.pack(f"<i{len(dimensions)}i", len(dimensions), *[1] * len(dimensions))

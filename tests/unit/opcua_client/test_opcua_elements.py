@@ -6,7 +6,8 @@ import pytest
 from asyncua import ua
 from asyncua.common.utils import Buffer
 from asyncua.ua.ua_binary import variant_from_binary, variant_to_binary
-from opcua_client.cursor import Cursor, Sample
+from opcua_client.cursor import Cursor, Sample, Value
+from opcua_client.datatypes import Wire
 from opcua_client.writing import _Target, element
 
 CASES = {
@@ -25,3 +26,11 @@ def test_an_element_goes_as_another_implementation_would_read_it(case: str) -> N
     sent = variant_from_binary(Buffer(target.encode(value, array=False)))
     assert (target.index_range(), sent.Value, sent.VariantType) == (place, wanted, held.VariantType)
     assert element(found, index) is not None
+
+
+@pytest.mark.parametrize("dimensions", [(2, 2), (0, 3), (-5, -1), (2, 4)])
+def test_dimensions_that_do_not_fit_lead_to_no_other_element(dimensions: tuple[int, ...]) -> None:
+    held = Value(wire=Wire.INT16, array=True, payload=b"", value=[1, 2, 3, 4, 5], dimensions=dimensions)
+    target = _Target(wire=Wire.INT16, sample=Sample(value=held, status=0), index=4)
+    assert target.index_range() == "4"
+    assert variant_from_binary(Buffer(target.encode(-5, array=False))).Value == [-5]
