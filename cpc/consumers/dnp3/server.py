@@ -137,7 +137,8 @@ class Server:
             return False
         try:
             return self._exchange(connection, moment)
-        except OSError:  # reset, timed out, or not TLS at all: the session waits for the next connection
+        except OSError as error:  # reset, timed out, or not TLS at all: the session waits for the next connection
+            self.refused += isinstance(error, ssl.SSLError)
             connection.close()
             return False
 
@@ -249,8 +250,15 @@ class Server:
                 self.refused += 1
                 sock.close()
                 continue
+            try:
+                sock.getpeername()  # first: TLS loses the socket of one who is gone before it begins
+                channel = TcpChannel(sock, self._server_tls)
+            except OSError:
+                self.refused += 1
+                sock.close()
+                continue
             self._make_room()
-            connection = Connection(TcpChannel(sock, self._server_tls), address[0])
+            connection = Connection(channel, address[0])
             connection.spent = self._spent
             self.connections.append(connection)
             if len(masters) == 1 and not masters[0][1].connected:

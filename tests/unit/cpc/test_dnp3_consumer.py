@@ -8,6 +8,7 @@ import re
 import select
 import socket
 import ssl
+import struct
 import subprocess
 import threading
 import time
@@ -296,6 +297,30 @@ def test_tls_serves_who_shows_a_certificate_and_nobody_else(running, tmp_path):
     assert secured(where, good)
     assert not secured(where, stranger)
     assert not secured(where, None)
+    until = time.monotonic() + 10
+    while consumer.server.refused < 2:  # who finds no way in finds it in the status
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+
+def test_one_who_is_gone_before_tls_begins_is_refused_and_stops_nothing(tmp_path, shm_name):
+    cert, key = certificates(tmp_path)
+    tls = Dnp3Tls(certificate=cert, key=key, ca=cert)
+    with plant(shm_name, POINTS):
+        consumer = Dnp3Consumer(context(tmp_path, shm_name, settings=Settings(
+            kind="dnp3", name="d", port=0, tls=tls, masters=(Dnp3Master(unsolicited=False),))))
+        consumer.start()
+        consumer.step(0.0)
+        for words in (b"", b"GET"):
+            gone = socket.create_connection(("127.0.0.1", consumer.server.port), timeout=10)
+            gone.sendall(words)
+            gone.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # a reset, as scanners do
+            gone.close()
+        consumer.step(0.0)
+        consumer.step(0.0)
+        assert consumer.server.refused == 2 and not consumer.server.connections
+        consumer.stop()
 
 
 def test_a_serial_line_is_served(running):
