@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -123,9 +124,20 @@ def serve(settings: Settings, stop: Stop, on_ready: Callable[[], None] = lambda:
         event(_log, logging.INFO, "polling", service=settings.kind, devices=len({p.device for p in points if p.device}),
               points=sum(not p.is_system for p in points), segments=",".join(settings.segments))
         _open_outlet(settings, manager, stack)
+        spare_the_collector()
         if not stop.requested:
             manager.periodic_read(settings.interval, writers, [writer.semaphore for writer in writers])
         manager.stop_clients()
+
+
+def spare_the_collector() -> None:
+    """Keep what was made for the service's whole life out of Python's collections of garbage.
+
+    A full collection walks every object there is: 0.1 s for 100,000 points, in the middle of a poll, and every so many
+    commands there was one.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def _open_outlet(settings: Settings, manager: Any, stack: ExitStack) -> None:
