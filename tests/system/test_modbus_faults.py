@@ -240,8 +240,8 @@ def test_a_half_open_connection_is_given_up_for_a_new_one(shm_name: str, polled:
         cursor = running.image.cursor()
         sick.fault = half_open
         # From the journal, for it may be over within a millisecond.
-        running.until(lambda r: BAD_TIMEOUT in _qualities(r, cursor, "sick/a"))
-        running.until_good("sick/a")
+        running.until(lambda r: BAD_TIMEOUT in _qualities(r, cursor, "sick/a"), timeout=2.0)
+        running.until_good("sick/a", timeout=3.0)
         assert sick.connections == 2
 
 
